@@ -1,7 +1,7 @@
 //! mqlog: the persistence core of a message broker.
 
+mod error;
 mod offset;
 
-pub mod format;
-
+pub use error::Error;
 pub use offset::{LogOffset, QueueCursor, QueueOffset};
