@@ -133,7 +133,8 @@ fn who_comes_during_a_flush_shares_the_next_one() {
     fake.hold();
     thread::scope(|scope| {
         let first = fake.append(1);
-        scope.spawn(|| service.wait_durable(first).unwrap());
+        let waiting = &service;
+        scope.spawn(move || waiting.wait_durable(first).unwrap());
         fake.wait_for_call(1);
         for _ in 0..8 {
             scope.spawn(|| service.wait_durable(fake.append(1)).unwrap());
@@ -212,7 +213,8 @@ fn what_is_appended_while_another_leads_is_flushed_when_it_ends() {
     fake.hold();
     thread::scope(|scope| {
         let first = fake.append(1);
-        scope.spawn(|| service.wait_durable(first).unwrap());
+        let waiting = &service;
+        scope.spawn(move || waiting.wait_durable(first).unwrap());
         fake.wait_for_call(1);
         let end = fake.append(1);
         service.appended();
