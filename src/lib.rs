@@ -4,6 +4,7 @@ mod clock;
 pub mod disk;
 mod error;
 mod offset;
+mod side;
 
 pub mod format;
 
