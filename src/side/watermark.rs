@@ -85,15 +85,24 @@ impl WatermarkFile {
         Ok(Self { file, state: Mutex::new(State { sequence, current, failed: None }) })
     }
 
-    /// Writes the other slot and syncs it. After an error the state before still counts.
+    /// Replaces what is known.
+    #[cfg(test)]
+    pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
+        self.update(|known| *known = *watermark)
+    }
+
+    /// Changes what is known, in the other slot, and syncs it; two callers never lose each other's change. After an
+    /// error the state before still counts.
     ///
     /// After a failed sync nothing more is written: the next sync could succeed although the disk holds neither
     /// state, and the one after it would then overwrite the only slot that is certain.
-    pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Watermark)) -> Result<()> {
         let mut state = self.lock();
         if let Some(error) = &state.failed {
             return Err(error.clone());
         }
+        let mut watermark = state.current;
+        change(&mut watermark);
         let sequence = state.sequence + 1;
         self.file.write_at(&watermark.encode(sequence), slot_at(sequence) as u64)?;
         if let Err(error) = self.file.sync() {
@@ -102,7 +111,7 @@ impl WatermarkFile {
             return Err(error);
         }
         state.sequence = sequence;
-        state.current = *watermark;
+        state.current = watermark;
         Ok(())
     }
 
