@@ -276,3 +276,32 @@ pub fn time_diff_seconds(store_ms: i64, begin_ms: i64) -> i32 {
     let seconds = store_ms.saturating_sub(begin_ms) / 1000;
     seconds.clamp(0, i32::MAX.into()) as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_follow_the_slots() {
+        let layout = IndexLayout {
+            slots: 10,
+            entries: 12,
+        };
+        assert_eq!((layout.slot_at(0), layout.slot_at(9)), (40, 76));
+        assert_eq!((layout.entry_at(0), layout.entry_at(1)), (80, 100));
+        assert_eq!(layout.file_bytes(), 320);
+        let largest = IndexLayout {
+            slots: u32::MAX,
+            entries: u32::MAX,
+        };
+        assert_eq!(largest.file_bytes(), 40 + 24 * u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn seconds_are_whole_and_bounded() {
+        assert_eq!(time_diff_seconds(i64::MAX, 1), i32::MAX);
+        assert_eq!(time_diff_seconds(i64::MIN, 1), 0);
+        assert_eq!(time_diff_seconds(5_000, -1), 0);
+        assert_eq!(time_diff_seconds(12_345, 345), 12);
+    }
+}

@@ -78,3 +78,40 @@ fn extend(hash: i32, text: &str) -> i32 {
         text.encode_utf16().fold(hash, step)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_java() {
+        for (text, hash) in [
+            ("", 0),
+            ("TagA", 2_598_919),
+            ("TagB", 2_598_920),
+            ("*", 42),
+            ("d", 100),
+            ("polygenelubricants", i32::MIN),
+            ("\u{1F600}", 1_772_899),
+            ("中文标签", 622_041_809),
+            ("TagA || TagB", 1_359_775_119),
+            ("TopicTest#Key1", -1_656_937_772),
+        ] {
+            assert_eq!(java_hash(text), hash, "{text}");
+            assert_eq!(tags_code(text), i64::from(hash), "{text}");
+        }
+    }
+
+    #[test]
+    fn index_hashes_are_those_of_a_real_index() {
+        assert_eq!(index_key_hash("TopicTest", "Key1"), 1_656_937_772);
+        assert_eq!(
+            index_key_hash("TopicTest", "7F00000100002A139A5518B4AAC20000"),
+            452_913_485
+        );
+        assert_eq!(
+            index_key_hash("主题", "\u{1F600}"),
+            index_hash("主题#\u{1F600}")
+        );
+    }
+}

@@ -14,3 +14,6 @@ pub mod names;
 pub mod properties;
 pub mod queue_entry;
 pub mod record;
+
+#[cfg(test)]
+mod tests;

@@ -80,3 +80,49 @@ pub fn is_folder_name(name: &str) -> bool {
         && name.len() <= MAX_FOLDER_NAME_BYTES
         && !name.contains(['/', '\0'])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn other_names_are_none() {
+        for name in [
+            "",
+            "0",
+            "lock",
+            "0000000000000000000a",
+            "+0000000000000000001",
+            "99999999999999999999",
+        ] {
+            assert_eq!(parse_log_file_name(name), None, "{name}");
+            assert_eq!(parse_index_name(name), None, "{name}");
+        }
+        assert_eq!(parse_log_file_name("09223372036854775808"), None);
+        assert_eq!(
+            parse_log_file_name("09223372036854775807"),
+            Some(i64::MAX as u64)
+        );
+    }
+
+    #[test]
+    fn names_that_leave_their_folder_are_refused() {
+        for name in ["", ".", "..", "/", "a/b", "/a", "a\0"] {
+            assert!(!is_folder_name(name), "{name:?}");
+        }
+        for name in ["...", "a", "%LMQ%a", "..a", "主题"] {
+            assert!(is_folder_name(name), "{name:?}");
+        }
+        assert!(is_folder_name(&"a".repeat(255)) && !is_folder_name(&"a".repeat(256)));
+    }
+
+    proptest! {
+        #[test]
+        fn names_come_back(base_offset in 0..=i64::MAX as u64, time in 0..100_000_000_000_000_000_u64) {
+            prop_assert_eq!(parse_log_file_name(&log_file_name(base_offset)), Some(base_offset));
+            prop_assert_eq!(parse_index_name(&index_file_name(time)), Some(time));
+        }
+    }
+}

@@ -362,3 +362,50 @@ impl BatchEntry {
 }
 
 const _: () = assert!(BatchEntry::BYTES == 46);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_address_is_below_the_smallest_hash() {
+        let largest = 9_223_372_034_707_292_159;
+        let address = ExtensionAddress::new(largest).unwrap();
+        assert_eq!(address.to_tags_code(), i64::from(i32::MIN) - 1);
+        assert_eq!(
+            ExtensionAddress::from_tags_code(address.to_tags_code()),
+            Some(address)
+        );
+        assert_eq!(ExtensionAddress::new(largest + 1), None);
+        assert_eq!(ExtensionAddress::from_tags_code(i32::MIN.into()), None);
+        assert_eq!(
+            ExtensionAddress::new(0).map(ExtensionAddress::to_tags_code),
+            Some(i64::MIN)
+        );
+    }
+
+    #[test]
+    fn lengths_of_an_extension_unit_that_contradict_each_other_are_an_error() {
+        let mut bytes = Vec::new();
+        ExtensionUnit {
+            tags_code: 1,
+            store_ms: 2,
+            bit_map: &[3; 8],
+        }
+        .encode(&mut bytes);
+        bytes[19] = 7;
+        let mismatch = EntryError::Mismatch {
+            field: "unit length",
+            value: 28,
+            expected: 27,
+        };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+        bytes[1] = 5;
+        let mismatch = EntryError::Mismatch {
+            field: "unit length",
+            value: 5,
+            expected: 27,
+        };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+    }
+}
