@@ -60,13 +60,11 @@ pub struct Properties<'a>(&'a [u8]);
 
 impl<'a> Properties<'a> {
     /// Takes encoded properties; any bytes will do.
-    #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Returns the encoded properties.
-    #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
@@ -91,16 +89,11 @@ impl<'a> Properties<'a> {
     }
 
     /// Returns the value of `name`.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter()
-            .filter(|(found, _)| *found == name.as_bytes())
-            .last()
-            .map(|(_, value)| value)
+        self.iter().filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
     }
 
     /// Returns the value of `name` as text; bytes that are not UTF-8 are replaced.
-    #[must_use]
     pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
         self.get(name).map(String::from_utf8_lossy)
     }
@@ -121,9 +114,7 @@ fn find(bytes: &[u8], byte: u8) -> Option<usize> {
         }
     }
     let searched = words.len() * 8;
-    rest.iter()
-        .position(|found| *found == byte)
-        .map(|at| searched + at)
+    rest.iter().position(|found| *found == byte).map(|at| searched + at)
 }
 
 /// Appends one pair to encoded properties that are empty or end with a separator.
@@ -171,19 +162,13 @@ mod tests {
     #[test]
     fn pairs_without_name_or_value_do_not_count() {
         let properties = Properties::new(b"\x01v\x02n\x01\x02nothing\x02\x02a\x01b\x01c\x02");
-        assert_eq!(
-            properties.iter().collect::<Vec<_>>(),
-            [(&b"a"[..], &b"b\x01c"[..])]
-        );
+        assert_eq!(properties.iter().collect::<Vec<_>>(), [(&b"a"[..], &b"b\x01c"[..])]);
         assert_eq!(properties.get("n"), None);
     }
 
     #[test]
     fn the_last_of_equal_names_counts() {
-        assert_eq!(
-            Properties::new(b"a\x01b\x02a\x01c\x02").get("a"),
-            Some(&b"c"[..])
-        );
+        assert_eq!(Properties::new(b"a\x01b\x02a\x01c\x02").get("a"), Some(&b"c"[..]));
         assert_eq!(Properties::default().get("a"), None);
     }
 

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::batch::{
-    BatchError, BatchItem, batch_count, batch_items, push_batch_item, stored_properties,
-};
+use super::batch::{BatchError, BatchItem, batch_count, batch_items, push_batch_item, stored_properties};
 use super::checkpoint::Checkpoint;
 use super::index::{IndexEntry, IndexHeader};
 use super::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, Properties};
@@ -66,24 +64,12 @@ const LIGHT: &str = "\
     31384234414143323030303002494e4e45525f4d554c54495f444953504154434801254c4d5125612c254c4d\
     5125620254414753015461674102494e4e45525f4d554c54495f51554555455f4f464653455401302c3002";
 
-const GOLDEN_RECORDS: [&str; 8] = [
-    V498,
-    V533,
-    IPV6,
-    V2,
-    BATCH_MEMBER,
-    WITH_CRC,
-    INNER_BATCH,
-    LIGHT,
-];
+const GOLDEN_RECORDS: [&str; 8] = [V498, V533, IPV6, V2, BATCH_MEMBER, WITH_CRC, INNER_BATCH, LIGHT];
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
-    digits
-        .chunks(2)
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 fn host(text: &str) -> SocketAddr {
@@ -95,10 +81,7 @@ fn fields_of<'a>(record: &RecordView<'a>) -> (RecordFields<'a>, RecordCrc) {
     let properties = record.properties().as_bytes();
     let (properties, crc) = match record.crc_property() {
         CrcProperty::Absent => (properties, RecordCrc::Off),
-        _ => (
-            &properties[..properties.len() - CRC_PROPERTY_BYTES],
-            RecordCrc::On,
-        ),
+        _ => (&properties[..properties.len() - CRC_PROPERTY_BYTES], RecordCrc::On),
     };
     let fields = RecordFields {
         version: record.version(),
@@ -157,45 +140,14 @@ fn real_records_decode_verify_and_encode_to_the_same_bytes() {
 fn a_real_record_has_the_fields_that_were_put() {
     let bytes = hex(V498);
     let record = RecordView::decode(&bytes).unwrap();
-    assert_eq!(
-        (record.version(), record.queue_id(), record.flag()),
-        (Version::V1, 1, 7)
-    );
-    assert_eq!(
-        (
-            record.queue_offset(),
-            record.log_offset(),
-            record.sys_flag()
-        ),
-        (0, 0, SysFlag(0))
-    );
-    assert_eq!(
-        (record.born_ms(), record.store_ms()),
-        (1_700_000_000_000, 0x1A2_0983_557F)
-    );
-    assert_eq!(
-        (record.born_host(), record.store_host()),
-        (host("192.168.1.2:54321"), host("10.0.0.1:10911"))
-    );
-    assert_eq!(
-        (
-            record.reconsume_times(),
-            record.prepared_transaction_offset()
-        ),
-        (0, 0)
-    );
-    assert_eq!(
-        (record.body(), record.body_crc()),
-        (&b"hello0"[..], 0x7036_E992)
-    );
-    assert_eq!(
-        (record.topic().as_ref(), record.topic_bytes()),
-        ("TopicTest", &b"TopicTest"[..])
-    );
-    assert_eq!(
-        record.unique_key().as_deref(),
-        Some("7F00000100002A139A5518B4AAC20000")
-    );
+    assert_eq!((record.version(), record.queue_id(), record.flag()), (Version::V1, 1, 7));
+    assert_eq!((record.queue_offset(), record.log_offset(), record.sys_flag()), (0, 0, SysFlag(0)));
+    assert_eq!((record.born_ms(), record.store_ms()), (1_700_000_000_000, 0x1A2_0983_557F));
+    assert_eq!((record.born_host(), record.store_host()), (host("192.168.1.2:54321"), host("10.0.0.1:10911")));
+    assert_eq!((record.reconsume_times(), record.prepared_transaction_offset()), (0, 0));
+    assert_eq!((record.body(), record.body_crc()), (&b"hello0"[..], 0x7036_E992));
+    assert_eq!((record.topic().as_ref(), record.topic_bytes()), ("TopicTest", &b"TopicTest"[..]));
+    assert_eq!(record.unique_key().as_deref(), Some("7F00000100002A139A5518B4AAC20000"));
     assert_eq!(record.keys().collect::<Vec<_>>(), ["Key1"]);
     assert_eq!(record.tags().as_deref(), Some("TagA"));
     assert_eq!(record.message_id(), "0A00000100002A9F0000000000000000");
@@ -206,29 +158,16 @@ fn a_real_record_has_the_fields_that_were_put() {
 fn a_real_ipv6_record_has_its_hosts() {
     let bytes = hex(IPV6);
     let record = RecordView::decode(&bytes).unwrap();
-    assert_eq!(
-        (record.born_host(), record.store_host()),
-        (host("[fe80::1]:1234"), host("[::1]:10911"))
-    );
-    assert!(
-        record
-            .sys_flag()
-            .has(SysFlag::BORN_HOST_V6 | SysFlag::STORE_HOST_V6)
-    );
-    assert_eq!(
-        record.message_id(),
-        "0000000000000000000000000000000100002A9F0000000000001A67"
-    );
+    assert_eq!((record.born_host(), record.store_host()), (host("[fe80::1]:1234"), host("[::1]:10911")));
+    assert!(record.sys_flag().has(SysFlag::BORN_HOST_V6 | SysFlag::STORE_HOST_V6));
+    assert_eq!(record.message_id(), "0000000000000000000000000000000100002A9F0000000000001A67");
 }
 
 #[test]
 fn a_real_record_with_a_long_topic_is_v2() {
     let bytes = hex(V2);
     let record = RecordView::decode(&bytes).unwrap();
-    assert_eq!(
-        (record.version(), record.topic_bytes().len(), record.body()),
-        (Version::V2, 137, &b"v2"[..])
-    );
+    assert_eq!((record.version(), record.topic_bytes().len(), record.body()), (Version::V2, 137, &b"v2"[..]));
     assert!(record.topic().starts_with("%RETRY%xxx"));
 }
 
@@ -243,25 +182,16 @@ fn a_real_record_crc_is_read_and_computed() {
 fn a_real_inner_batch_holds_its_messages() {
     let bytes = hex(INNER_BATCH);
     let record = RecordView::decode(&bytes).unwrap();
-    assert_eq!(
-        record.sys_flag(),
-        SysFlag::INNER_BATCH | SysFlag::NEED_UNWRAP
-    );
+    assert_eq!(record.sys_flag(), SysFlag::INNER_BATCH | SysFlag::NEED_UNWRAP);
     assert_eq!(record.properties().get(INNER_BASE), Some(&b"0"[..]));
     let items: Vec<_> = batch_items(record.body()).map(Result::unwrap).collect();
     assert_eq!(
         items[1],
-        BatchItem {
-            flag: 0,
-            body: b"b1",
-            properties: b"KEYS\x01k1\x02WAIT\x01true\x02TAGS\x01T\x02"
-        }
+        BatchItem { flag: 0, body: b"b1", properties: b"KEYS\x01k1\x02WAIT\x01true\x02TAGS\x01T\x02" }
     );
 
     let mut body = Vec::new();
-    items
-        .iter()
-        .for_each(|item| push_batch_item(&mut body, item));
+    items.iter().for_each(|item| push_batch_item(&mut body, item));
     assert_eq!(body, record.body());
     assert_eq!(batch_count(&body, 2), Ok(2));
     assert_eq!(batch_count(&body, 1), Err(BatchError::TooMany { limit: 1 }));
@@ -281,62 +211,28 @@ fn a_real_batch_member_ends_with_the_properties_of_the_batch() {
 fn a_real_light_queue_record_has_its_offsets() {
     let bytes = hex(LIGHT);
     let record = RecordView::decode(&bytes).unwrap();
-    assert_eq!(
-        record
-            .properties()
-            .get_str(INNER_MULTI_QUEUE_OFFSET)
-            .as_deref(),
-        Some("0,0")
-    );
+    assert_eq!(record.properties().get_str(INNER_MULTI_QUEUE_OFFSET).as_deref(), Some("0,0"));
 }
 
 #[test]
 fn a_real_blank_decodes_and_is_no_record() {
     let bytes = hex("000006dacbd43194");
-    assert!(matches!(
-        Item::decode(&bytes),
-        Ok(Item::Blank { bytes: 1754 })
-    ));
+    assert!(matches!(Item::decode(&bytes), Ok(Item::Blank { bytes: 1754 })));
     assert_eq!(RecordView::decode(&bytes).unwrap_err(), RecordError::Blank);
     assert_eq!(encode_blank(1754), *bytes);
     let too_small = Item::decode(&hex("00000007cbd43194")).unwrap_err();
-    assert_eq!(
-        too_small,
-        RecordError::TotalSize {
-            stored: 7,
-            computed: 8
-        }
-    );
-    assert!(matches!(
-        Item::decode(&hex("80000000cbd43194")),
-        Err(RecordError::Negative { .. })
-    ));
+    assert_eq!(too_small, RecordError::TotalSize { stored: 7, computed: 8 });
+    assert!(matches!(Item::decode(&hex("80000000cbd43194")), Err(RecordError::Negative { .. })));
 }
 
 #[test]
 fn real_queue_entries_decode_and_encode_to_the_same_bytes() {
-    let entry = |log_offset, record_bytes, tags_code| QueueEntry {
-        log_offset,
-        record_bytes,
-        tags_code,
-    };
+    let entry = |log_offset, record_bytes, tags_code| QueueEntry { log_offset, record_bytes, tags_code };
     for (golden, expected) in [
-        (
-            "0000000000000000 000000a7 000000000027a807",
-            entry(0, 0xA7, 2_598_919),
-        ),
-        (
-            "00000000000000a7 000000a7 000000000027a807",
-            entry(0xA7, 0xA7, 2_598_919),
-        ),
-        (
-            "0000000000001a66 000000ca 000001a209837d1d",
-            entry(0x1A66, 0xCA, 0x1A2_0983_7D1D),
-        ),
-        (
-            "0000000000000000 000000a7 8000000000000064",
-            entry(0, 0xA7, i64::MIN + 100),
-        ),
+        ("0000000000000000 000000a7 000000000027a807", entry(0, 0xA7, 2_598_919)),
+        ("00000000000000a7 000000a7 000000000027a807", entry(0xA7, 0xA7, 2_598_919)),
+        ("0000000000001a66 000000ca 000001a209837d1d", entry(0x1A66, 0xCA, 0x1A2_0983_7D1D)),
+        ("0000000000000000 000000a7 8000000000000064", entry(0, 0xA7, i64::MIN + 100)),
     ] {
         let bytes = hex(golden);
         assert_eq!(QueueEntry::decode(&bytes), Ok(Some(expected)));
@@ -352,14 +248,7 @@ fn real_queue_entries_decode_and_encode_to_the_same_bytes() {
 fn a_real_extension_unit_decodes_and_encodes_to_the_same_bytes() {
     let bytes = hex("0014000000000027a807000001a20986a8170000");
     let unit = ExtensionUnit::decode(&bytes).unwrap().unwrap();
-    assert_eq!(
-        unit,
-        ExtensionUnit {
-            tags_code: 2_598_919,
-            store_ms: 0x1A2_0986_A817,
-            bit_map: &[]
-        }
-    );
+    assert_eq!(unit, ExtensionUnit { tags_code: 2_598_919, store_ms: 0x1A2_0986_A817, bit_map: &[] });
     let mut encoded = Vec::new();
     unit.encode(&mut encoded);
     assert_eq!(encoded, bytes);
@@ -368,40 +257,23 @@ fn a_real_extension_unit_decodes_and_encodes_to_the_same_bytes() {
 
 #[test]
 fn a_real_batch_entry_decodes_and_encodes_to_the_same_bytes() {
-    let bytes = hex(
-        "0000000000000000 0000010c 000000000027a807 000001a209867c3b 0000000000000000 0002 ffffffff 00000000",
-    );
+    let bytes =
+        hex("0000000000000000 0000010c 000000000027a807 000001a209867c3b 0000000000000000 0002 ffffffff 00000000");
     let entry = BatchEntry::decode(&bytes).unwrap().unwrap();
-    assert_eq!(
-        (entry.record_bytes, entry.base, entry.count, entry.store_ms),
-        (0x10C, 0, 2, 0x1A2_0986_7C3B)
-    );
+    assert_eq!((entry.record_bytes, entry.base, entry.count, entry.store_ms), (0x10C, 0, 2, 0x1A2_0986_7C3B));
     assert_eq!(entry.encode(), *bytes);
 }
 
 #[test]
 fn a_real_index_decodes_and_encodes_to_the_same_bytes() {
-    let bytes = hex(
-        "000001a20983557f 000001a2098355e1 0000000000000000 0000000000000343 00000002 0000000c",
-    );
+    let bytes = hex("000001a20983557f 000001a2098355e1 0000000000000000 0000000000000343 00000002 0000000c");
     let header = IndexHeader::decode(&bytes).unwrap();
-    assert_eq!(
-        (header.end_offset, header.slot_count, header.next_entry),
-        (0x343, 2, 12)
-    );
+    assert_eq!((header.end_offset, header.slot_count, header.next_entry), (0x343, 2, 12));
     assert_eq!(header.encode(), *bytes);
 
     let bytes = hex("1afee94d 0000000000000000 00000000 00000000");
     let entry = IndexEntry::decode(&bytes).unwrap();
-    assert_eq!(
-        entry,
-        IndexEntry {
-            hash: 0x1AFE_E94D,
-            log_offset: 0,
-            seconds: 0,
-            previous: 0
-        }
-    );
+    assert_eq!(entry, IndexEntry { hash: 0x1AFE_E94D, log_offset: 0, seconds: 0, previous: 0 });
     assert_eq!(entry.encode(), *bytes);
 }
 
@@ -422,15 +294,8 @@ fn every_shorter_input_is_too_short() {
     for golden in GOLDEN_RECORDS {
         let bytes = hex(golden);
         for have in 0..bytes.len() {
-            let need = if have < BLANK_BYTES {
-                BLANK_BYTES
-            } else {
-                bytes.len()
-            };
-            assert_eq!(
-                Item::decode(&bytes[..have]).unwrap_err(),
-                RecordError::TooShort { need, have }
-            );
+            let need = if have < BLANK_BYTES { BLANK_BYTES } else { bytes.len() };
+            assert_eq!(Item::decode(&bytes[..have]).unwrap_err(), RecordError::TooShort { need, have });
         }
     }
     for have in 0..BatchEntry::BYTES {
@@ -447,34 +312,16 @@ fn every_shorter_input_is_too_short() {
         }
     }
     let mut unit = Vec::new();
-    ExtensionUnit {
-        tags_code: 1,
-        store_ms: 2,
-        bit_map: &[3; 8],
-    }
-    .encode(&mut unit);
+    ExtensionUnit { tags_code: 1, store_ms: 2, bit_map: &[3; 8] }.encode(&mut unit);
     for have in 0..unit.len() {
         let need = if have < 2 { 2 } else { unit.len() };
-        assert_eq!(
-            ExtensionUnit::decode(&unit[..have]),
-            Err(EntryError::TooShort { need, have })
-        );
+        assert_eq!(ExtensionUnit::decode(&unit[..have]), Err(EntryError::TooShort { need, have }));
     }
     let mut batch = Vec::new();
-    push_batch_item(
-        &mut batch,
-        &BatchItem {
-            flag: 0,
-            body: b"body",
-            properties: b"a\x01b",
-        },
-    );
+    push_batch_item(&mut batch, &BatchItem { flag: 0, body: b"body", properties: b"a\x01b" });
     for have in 1..batch.len() {
         let need = if have < 22 { 22 } else { batch.len() };
-        assert_eq!(
-            batch_count(&batch[..have], 1),
-            Err(BatchError::TooShort { at: 0, need, have })
-        );
+        assert_eq!(batch_count(&batch[..have], 1), Err(BatchError::TooShort { at: 0, need, have }));
     }
     assert_eq!(batch_count(&[], 1), Ok(0));
 }
@@ -492,10 +339,7 @@ fn zeros_are_no_record_and_no_entry() {
 fn a_record_under_way_is_an_error() {
     let mut bytes = hex(V533);
     bytes[..4].fill(0);
-    assert!(matches!(
-        Item::decode(&bytes),
-        Err(RecordError::TotalSize { stored: 0, .. })
-    ));
+    assert!(matches!(Item::decode(&bytes), Err(RecordError::TotalSize { stored: 0, .. })));
 }
 
 #[test]
@@ -507,17 +351,11 @@ fn every_flipped_bit_of_a_sealed_record_is_found() {
             fields.properties = properties;
             let mut bytes = Vec::new();
             fields.encode(RecordCrc::On, &mut bytes);
-            assert!(matches!(
-                RecordView::decode(&bytes).unwrap().verify(),
-                Ok(CrcProperty::Present(_))
-            ));
+            assert!(matches!(RecordView::decode(&bytes).unwrap().verify(), Ok(CrcProperty::Present(_))));
             for bit in 0..bytes.len() * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 let found = RecordView::decode(&bytes).and_then(|record| record.verify());
-                assert!(
-                    found.is_err(),
-                    "bit {bit} of a record with properties {properties:?}"
-                );
+                assert!(found.is_err(), "bit {bit} of a record with properties {properties:?}");
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
         }
@@ -539,22 +377,10 @@ fn two_wrong_bytes_in_the_crc_property_are_damage_and_three_are_another_property
             assert_eq!(CrcProperty::of(&behind_another), CrcProperty::Damaged);
         }
     }
-    assert_eq!(
-        CrcProperty::of(b"__XYZ32#\x010123456789\x02"),
-        CrcProperty::Absent
-    );
-    assert_eq!(
-        CrcProperty::of(b"__CRC32#\x0101234x6789\x02"),
-        CrcProperty::Damaged
-    );
-    assert_eq!(
-        CrcProperty::of(b"__CRC32#\x019999999999\x02"),
-        CrcProperty::Damaged
-    );
-    assert_eq!(
-        CrcProperty::of(b"_CRC32#\x010123456789\x02"),
-        CrcProperty::Absent
-    );
+    assert_eq!(CrcProperty::of(b"__XYZ32#\x010123456789\x02"), CrcProperty::Absent);
+    assert_eq!(CrcProperty::of(b"__CRC32#\x0101234x6789\x02"), CrcProperty::Damaged);
+    assert_eq!(CrcProperty::of(b"__CRC32#\x019999999999\x02"), CrcProperty::Damaged);
+    assert_eq!(CrcProperty::of(b"_CRC32#\x010123456789\x02"), CrcProperty::Absent);
 }
 
 #[test]
@@ -587,9 +413,7 @@ fn a_wrapped_ipv4_host_is_stored_as_ipv4() {
 fn error_with(at: usize, other: &[u8]) -> RecordError {
     let mut bytes = hex(V533);
     bytes[at..at + other.len()].copy_from_slice(other);
-    RecordView::decode(&bytes)
-        .and_then(|record| record.verify())
-        .unwrap_err()
+    RecordView::decode(&bytes).and_then(|record| record.verify()).unwrap_err()
 }
 
 #[test]
@@ -609,11 +433,7 @@ fn damaged_numbers_are_named() {
         let expected = RecordError::Negative { field, value: -1 };
         assert_eq!(error_with(at, &MINUS_ONE[..bytes]), expected);
     }
-    let too_long = |field, value, limit| RecordError::Length {
-        field,
-        value,
-        limit,
-    };
+    let too_long = |field, value, limit| RecordError::Length { field, value, limit };
     let port = error_with(BORN_HOST_AT + 4, &[0, 1, 0, 0]);
     assert_eq!(port, too_long("born host's port", 65_536, 65_535));
     let body = error_with(layout.body_length(), &[0x7F; 4]);
@@ -627,31 +447,13 @@ fn damaged_numbers_are_named() {
 #[test]
 fn a_damaged_length_magic_or_body_is_named() {
     let total_size = |stored, computed| RecordError::TotalSize { stored, computed };
-    assert_eq!(
-        error_with(MAGIC_AT, &[1, 2, 3, 4]),
-        RecordError::Magic(0x0102_0304)
-    );
-    assert_eq!(
-        error_with(TOTAL_SIZE_AT, &[0, 0, 0, 87]),
-        total_size(87, 88)
-    );
-    assert_eq!(
-        error_with(TOTAL_SIZE_AT, &[0, 0, 0, 90]),
-        total_size(90, 91)
-    );
+    assert_eq!(error_with(MAGIC_AT, &[1, 2, 3, 4]), RecordError::Magic(0x0102_0304));
+    assert_eq!(error_with(TOTAL_SIZE_AT, &[0, 0, 0, 87]), total_size(87, 88));
+    assert_eq!(error_with(TOTAL_SIZE_AT, &[0, 0, 0, 90]), total_size(90, 91));
     let properties_length = Layout::of(SysFlag(0)).body() + 16;
-    assert_eq!(
-        error_with(properties_length, &[0, 61]),
-        total_size(168, 167)
-    );
+    assert_eq!(error_with(properties_length, &[0, 61]), total_size(168, 167));
     let body = error_with(Layout::of(SysFlag(0)).body(), b"H");
-    assert!(matches!(
-        body,
-        RecordError::BodyCrc {
-            stored: 0x7036_E992,
-            ..
-        }
-    ));
+    assert!(matches!(body, RecordError::BodyCrc { stored: 0x7036_E992, .. }));
 }
 
 #[test]
@@ -662,101 +464,39 @@ fn a_body_crc_is_not_compared_without_a_body() {
     let mut bytes = Vec::new();
     fields.encode(crc, &mut bytes);
     bytes[BODY_CRC_AT..BODY_CRC_AT + 4].fill(7);
-    assert_eq!(
-        RecordView::decode(&bytes).unwrap().verify(),
-        Ok(CrcProperty::Absent)
-    );
+    assert_eq!(RecordView::decode(&bytes).unwrap().verify(), Ok(CrcProperty::Absent));
 }
 
 #[test]
 fn negative_numbers_in_entries_are_errors() {
-    let mut bytes = QueueEntry {
-        log_offset: 1,
-        record_bytes: 2,
-        tags_code: 3,
-    }
-    .encode();
+    let mut bytes = QueueEntry { log_offset: 1, record_bytes: 2, tags_code: 3 }.encode();
     bytes[8] = 0x80;
-    assert!(matches!(
-        QueueEntry::decode(&bytes),
-        Err(EntryError::Negative {
-            field: "record length",
-            ..
-        })
-    ));
+    assert!(matches!(QueueEntry::decode(&bytes), Err(EntryError::Negative { field: "record length", .. })));
     bytes[0] = 0x80;
-    assert!(matches!(
-        QueueEntry::decode(&bytes),
-        Err(EntryError::Negative {
-            field: "log offset",
-            ..
-        })
-    ));
-    let entry = BatchEntry {
-        log_offset: 1,
-        record_bytes: 2,
-        tags_code: 3,
-        store_ms: 4,
-        base: 5,
-        count: 6,
-    };
+    assert!(matches!(QueueEntry::decode(&bytes), Err(EntryError::Negative { field: "log offset", .. })));
+    let entry = BatchEntry { log_offset: 1, record_bytes: 2, tags_code: 3, store_ms: 4, base: 5, count: 6 };
     let mut bytes = entry.encode();
     bytes[36..38].fill(0);
-    assert_eq!(
-        BatchEntry::decode(&bytes),
-        Err(EntryError::Mismatch {
-            field: "count",
-            value: 0,
-            expected: 1
-        })
-    );
+    assert_eq!(BatchEntry::decode(&bytes), Err(EntryError::Mismatch { field: "count", value: 0, expected: 1 }));
     bytes[36] = 0x80;
-    assert!(matches!(
-        BatchEntry::decode(&bytes),
-        Err(EntryError::Negative { field: "count", .. })
-    ));
-    let mut bytes = IndexEntry {
-        hash: 1,
-        log_offset: 2,
-        seconds: 3,
-        previous: 4,
-    }
-    .encode();
+    assert!(matches!(BatchEntry::decode(&bytes), Err(EntryError::Negative { field: "count", .. })));
+    let mut bytes = IndexEntry { hash: 1, log_offset: 2, seconds: 3, previous: 4 }.encode();
     bytes[16] = 0x80;
-    assert!(matches!(
-        IndexEntry::decode(&bytes),
-        Err(EntryError::Negative {
-            field: "previous entry",
-            ..
-        })
-    ));
+    assert!(matches!(IndexEntry::decode(&bytes), Err(EntryError::Negative { field: "previous entry", .. })));
 }
 
 #[test]
 fn a_batch_with_wrong_lengths_is_an_error_and_ends() {
     let mut batch = Vec::new();
-    push_batch_item(
-        &mut batch,
-        &BatchItem {
-            flag: 1,
-            body: b"body",
-            properties: b"",
-        },
-    );
-    for (at, byte, field) in [
-        (3, 21, "length"),
-        (0, 0x80, "length"),
-        (19, 5, "body length"),
-        (25, 1, "properties length"),
-    ] {
+    push_batch_item(&mut batch, &BatchItem { flag: 1, body: b"body", properties: b"" });
+    for (at, byte, field) in
+        [(3, 21, "length"), (0, 0x80, "length"), (19, 5, "body length"), (25, 1, "properties length")]
+    {
         let mut damaged = batch.clone();
         damaged[at] = byte;
         let items: Vec<_> = batch_items(&damaged).collect();
         assert_eq!(items.len(), 1);
-        assert!(
-            matches!(items[0], Err(BatchError::Length { at: 0, field: found, .. }) if found == field),
-            "{items:?}"
-        );
+        assert!(matches!(items[0], Err(BatchError::Length { at: 0, field: found, .. }) if found == field), "{items:?}");
     }
     let mut damaged = batch.clone();
     damaged[19] = 3;
@@ -776,38 +516,28 @@ fn any_fields() -> impl Strategy<Value = (RecordFields<'static>, Vec<u8>, Vec<u8
     let offsets = (0..=i64::MAX as u64, 0..=i64::MAX as u64, any::<bool>());
     let body = prop_oneof![vec(any::<u8>(), 0..64), vec(any::<u8>(), 2000..2100)];
     let texts = (body, vec(any::<u8>(), 0..=127), vec(any::<u8>(), 0..300));
-    (numbers, offsets, any_host(), any_host(), texts).prop_map(
-        |(numbers, offsets, born_host, store_host, texts)| {
-            let (
-                queue_id,
-                flag,
-                sys_flag,
-                reconsume_times,
-                born_ms,
-                store_ms,
-                prepared_transaction_offset,
-            ) = numbers;
-            let (queue_offset, log_offset, is_v2) = offsets;
-            let fields = RecordFields {
-                version: if is_v2 { Version::V2 } else { Version::V1 },
-                queue_id,
-                flag,
-                queue_offset,
-                log_offset,
-                sys_flag: SysFlag(sys_flag),
-                born_ms,
-                born_host,
-                store_ms,
-                store_host,
-                reconsume_times,
-                prepared_transaction_offset,
-                body: &[],
-                topic: &[],
-                properties: &[],
-            };
-            (fields, texts.0, texts.1, texts.2)
-        },
-    )
+    (numbers, offsets, any_host(), any_host(), texts).prop_map(|(numbers, offsets, born_host, store_host, texts)| {
+        let (queue_id, flag, sys_flag, reconsume_times, born_ms, store_ms, prepared_transaction_offset) = numbers;
+        let (queue_offset, log_offset, is_v2) = offsets;
+        let fields = RecordFields {
+            version: if is_v2 { Version::V2 } else { Version::V1 },
+            queue_id,
+            flag,
+            queue_offset,
+            log_offset,
+            sys_flag: SysFlag(sys_flag),
+            born_ms,
+            born_host,
+            store_ms,
+            store_host,
+            reconsume_times,
+            prepared_transaction_offset,
+            body: &[],
+            topic: &[],
+            properties: &[],
+        };
+        (fields, texts.0, texts.1, texts.2)
+    })
 }
 
 proptest! {
