@@ -180,5 +180,4 @@ fn share(
 }
 
 /// Stands for a host that a message does not name: this machine, RocketMQ's usual port.
-pub(crate) const DEFAULT_HOST: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10911);
+pub(crate) const DEFAULT_HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10911);
