@@ -102,11 +102,7 @@ impl<'a> Message<'a> {
         } else if key.contains(' ') {
             self.key_fault = Some("a key has a space, which separates keys");
         }
-        match self
-            .properties
-            .iter_mut()
-            .find(|(name, _)| name == properties::KEYS)
-        {
+        match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
             Some((_, keys)) => {
                 let keys = keys.to_mut();
                 keys.push(' ');
@@ -125,17 +121,9 @@ impl<'a> Message<'a> {
     /// Sets a property; a value that the name already has is replaced.
     ///
     /// `TAGS` and `KEYS` are the properties behind [`tags`](Self::tags) and [`key`](Self::key).
-    pub fn property(
-        mut self,
-        name: impl Into<Cow<'a, str>>,
-        value: impl Into<Cow<'a, str>>,
-    ) -> Self {
+    pub fn property(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         let (name, value) = (name.into(), value.into());
-        match self
-            .properties
-            .iter_mut()
-            .find(|(present, _)| *present == name)
-        {
+        match self.properties.iter_mut().find(|(present, _)| *present == name) {
             Some((_, present)) => *present = value,
             None => self.properties.push((name, value)),
         }
@@ -146,9 +134,7 @@ impl<'a> Message<'a> {
     pub fn properties_text(self, text: &'a str) -> Self {
         let text_of = |bytes: &'a [u8]| String::from_utf8_lossy(bytes);
         let pairs = Properties::new(text.as_bytes()).iter();
-        pairs.fold(self, |message, (name, value)| {
-            message.property(text_of(name), text_of(value))
-        })
+        pairs.fold(self, |message, (name, value)| message.property(text_of(name), text_of(value)))
     }
 
     /// Sets the user's flag.
@@ -213,10 +199,7 @@ impl<'a> Message<'a> {
 
     /// Returns the value of a property.
     pub(crate) fn property_value(&self, name: &str) -> Option<&str> {
-        self.properties
-            .iter()
-            .find(|(present, _)| present == name)
-            .map(|(_, value)| value.as_ref())
+        self.properties.iter().find(|(present, _)| present == name).map(|(_, value)| value.as_ref())
     }
 
     /// Appends the encoded properties, each with its last separator, without those that the store computes.
@@ -228,14 +211,9 @@ impl<'a> Message<'a> {
 
     /// Returns the properties that are stored as the caller gave them.
     fn stored_properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        let is_light = self
-            .property_value(properties::INNER_MULTI_DISPATCH)
-            .is_some();
+        let is_light = self.property_value(properties::INNER_MULTI_DISPATCH).is_some();
         let is_batch = self.sys_flag.has(SysFlag::INNER_BATCH);
-        let pairs = self
-            .properties
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let pairs = self.properties.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         pairs.filter(move |(name, _)| match *name {
             properties::CRC32 => false,
             properties::INNER_MULTI_QUEUE_OFFSET => !is_light,
@@ -253,53 +231,29 @@ impl<'a> Message<'a> {
     pub(crate) fn check(&self, limits: &MessageLimits) -> Result<(), Error> {
         check_bytes("topic", self.topic.len(), limits.max_topic_bytes)?;
         check_bytes("body", self.body.len(), limits.max_body_bytes)?;
-        check_bytes(
-            "properties",
-            self.max_properties_bytes(),
-            MAX_PROPERTIES_BYTES,
-        )?;
-        check_that(
-            "topic",
-            is_folder_name(&self.topic),
-            "it cannot name a folder",
-        )?;
+        check_bytes("properties", self.max_properties_bytes(), MAX_PROPERTIES_BYTES)?;
+        check_that("topic", is_folder_name(&self.topic), "it cannot name a folder")?;
         check_that("queue id", self.queue_id >= 0, "it is negative")?;
         for (name, value) in &self.properties {
             check_property(name, value)?;
         }
-        check_that(
-            "keys",
-            self.key_fault.is_none(),
-            self.key_fault.unwrap_or_default(),
-        )?;
+        check_that("keys", self.key_fault.is_none(), self.key_fault.unwrap_or_default())?;
         if let Some(names) = self.property_value(properties::INNER_MULTI_DISPATCH) {
             let all_named = names.split(',').all(is_folder_name);
-            check_that(
-                properties::INNER_MULTI_DISPATCH,
-                all_named,
-                "a queue's name cannot name a folder",
-            )?;
+            check_that(properties::INNER_MULTI_DISPATCH, all_named, "a queue's name cannot name a folder")?;
         }
         self.check_inner_batch()
     }
 
     /// Returns the longest that the stored properties can get with what the store adds.
     fn max_properties_bytes(&self) -> usize {
-        let given: usize = self
-            .stored_properties()
-            .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        let light = self
-            .property_value(properties::INNER_MULTI_DISPATCH)
-            .map_or(0, |names| {
-                let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
-                properties::INNER_MULTI_QUEUE_OFFSET.len() + 2 + offsets
-            });
-        let batch = if self.sys_flag.has(SysFlag::INNER_BATCH) {
-            properties::INNER_BASE.len() + 2 + OFFSET_DIGITS
-        } else {
-            0
-        };
+        let given: usize = self.stored_properties().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let light = self.property_value(properties::INNER_MULTI_DISPATCH).map_or(0, |names| {
+            let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
+            properties::INNER_MULTI_QUEUE_OFFSET.len() + 2 + offsets
+        });
+        let batch =
+            if self.sys_flag.has(SysFlag::INNER_BATCH) { properties::INNER_BASE.len() + 2 + OFFSET_DIGITS } else { 0 };
         given + light + batch + CRC_PROPERTY_BYTES
     }
 
@@ -309,41 +263,26 @@ impl<'a> Message<'a> {
         if !self.sys_flag.has(SysFlag::INNER_BATCH) {
             return check_that(field, count.is_none(), "only an inner batch has it");
         }
-        let count = count
-            .and_then(|count| count.parse::<i16>().ok())
-            .and_then(|count| usize::try_from(count).ok());
+        let count = count.and_then(|count| count.parse::<i16>().ok()).and_then(|count| usize::try_from(count).ok());
         let Some(count) = count.filter(|count| *count > 0) else {
-            return check_that(
-                field,
-                false,
-                "an inner batch has a number of messages from 1 to 32767",
-            );
+            return check_that(field, false, "an inner batch has a number of messages from 1 to 32767");
         };
-        let found = batch_count(&self.body, count).map_err(|error| Error::InvalidMessage {
-            field: "body",
-            reason: error.to_string(),
-        })?;
+        let found = batch_count(&self.body, count)
+            .map_err(|error| Error::InvalidMessage { field: "body", reason: error.to_string() })?;
         check_that(field, found == count, "the body has fewer messages")
     }
 }
 
 fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Error> {
     if bytes > limit {
-        return Err(Error::TooLarge {
-            field,
-            value: bytes as u64,
-            limit: limit as u64,
-        });
+        return Err(Error::TooLarge { field, value: bytes as u64, limit: limit as u64 });
     }
     Ok(())
 }
 
 fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
     if !holds {
-        return Err(Error::InvalidMessage {
-            field,
-            reason: otherwise.to_owned(),
-        });
+        return Err(Error::InvalidMessage { field, reason: otherwise.to_owned() });
     }
     Ok(())
 }
@@ -352,27 +291,14 @@ fn check_property(name: &str, value: &str) -> Result<(), Error> {
     let is_separator = |character: char| matches!(character, '\u{1}' | '\u{2}');
     check_that("property", !name.is_empty(), "its name is empty")?;
     check_that("property", !value.is_empty(), "its value is empty")?;
-    check_that(
-        "property",
-        !name.contains(is_separator),
-        "its name has a separator",
-    )?;
-    check_that(
-        "property",
-        !value.contains(is_separator),
-        "its value has a separator",
-    )?;
-    check_that(
-        "property",
-        !is_like_record_crc(name, value),
-        "a reader would take it for a damaged record CRC",
-    )
+    check_that("property", !name.contains(is_separator), "its name has a separator")?;
+    check_that("property", !value.contains(is_separator), "its value has a separator")?;
+    check_that("property", !is_like_record_crc(name, value), "a reader would take it for a damaged record CRC")
 }
 
 /// Tells whether a property looks so much like the record's CRC that its record would be taken for damaged.
 fn is_like_record_crc(name: &str, value: &str) -> bool {
-    let may_be =
-        name.len() + value.len() + 2 == CRC_PROPERTY_BYTES || name.ends_with(properties::CRC32);
+    let may_be = name.len() + value.len() + 2 == CRC_PROPERTY_BYTES || name.ends_with(properties::CRC32);
     if !may_be || name == properties::CRC32 {
         return false;
     }

@@ -70,14 +70,7 @@ pub struct IndexHeader {
 impl Default for IndexHeader {
     /// Returns the header of a file without entries.
     fn default() -> Self {
-        Self {
-            begin_ms: 0,
-            end_ms: 0,
-            begin_offset: 0,
-            end_offset: 0,
-            slot_count: 0,
-            next_entry: 1,
-        }
+        Self { begin_ms: 0, end_ms: 0, begin_offset: 0, end_offset: 0, slot_count: 0, next_entry: 1 }
     }
 }
 

@@ -62,19 +62,11 @@ pub fn index_key_hash(topic: &str, key: &str) -> u32 {
 }
 
 fn without_sign(hash: i32) -> u32 {
-    if hash == i32::MIN {
-        0
-    } else {
-        hash.unsigned_abs()
-    }
+    if hash == i32::MIN { 0 } else { hash.unsigned_abs() }
 }
 
 /// Continues a hash over more text.
 fn extend(hash: i32, text: &str) -> i32 {
     let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(unit.into());
-    if text.is_ascii() {
-        text.bytes().map(u16::from).fold(hash, step)
-    } else {
-        text.encode_utf16().fold(hash, step)
-    }
+    if text.is_ascii() { text.bytes().map(u16::from).fold(hash, step) } else { text.encode_utf16().fold(hash, step) }
 }

@@ -45,10 +45,7 @@ pub fn parse_log_file_name(name: &str) -> Option<u64> {
 /// ```
 #[must_use]
 pub fn index_file_name(time: u64) -> String {
-    assert!(
-        time < 10_u64.pow(TIME_DIGITS as u32),
-        "a local time has 17 digits"
-    );
+    assert!(time < 10_u64.pow(TIME_DIGITS as u32), "a local time has 17 digits");
     format!("{time:0TIME_DIGITS$}")
 }
 
@@ -76,7 +73,5 @@ fn parse_digits(name: &str, digits: usize) -> Option<u64> {
 /// ```
 #[must_use]
 pub fn is_folder_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= MAX_FOLDER_NAME_BYTES
-        && !name.contains(['/', '\0'])
+    !matches!(name, "" | "." | "..") && name.len() <= MAX_FOLDER_NAME_BYTES && !name.contains(['/', '\0'])
 }

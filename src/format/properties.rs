@@ -93,10 +93,7 @@ impl<'a> Properties<'a> {
     /// Returns the value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter()
-            .filter(|(found, _)| *found == name.as_bytes())
-            .last()
-            .map(|(_, value)| value)
+        self.iter().filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
     }
 
     /// Returns the value of `name` as text; bytes that are not UTF-8 are replaced.
@@ -121,9 +118,7 @@ fn find(bytes: &[u8], byte: u8) -> Option<usize> {
         }
     }
     let searched = words.len() * 8;
-    rest.iter()
-        .position(|found| *found == byte)
-        .map(|at| searched + at)
+    rest.iter().position(|found| *found == byte).map(|at| searched + at)
 }
 
 /// Appends one pair to encoded properties that are empty or end with a separator.

@@ -52,9 +52,7 @@ impl QueueEntry {
     pub const BYTES: usize = TAGS_CODE_AT + 8;
     /// What RocketMQ writes in front of the first message of a queue that does not begin with a file.
     #[doc(alias = "fillPreBlank")]
-    pub const FILLER: [u8; Self::BYTES] = [
-        0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
+    pub const FILLER: [u8; Self::BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0];
 
     /// Returns the entry's bytes.
     ///
@@ -123,11 +121,7 @@ impl ExtensionAddress {
     /// Makes the address of an offset; `None` if it is so large that it would look like a hash.
     #[must_use]
     pub const fn new(offset: u64) -> Option<Self> {
-        if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 {
-            Some(Self(offset))
-        } else {
-            None
-        }
+        if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 { Some(Self(offset)) } else { None }
     }
 
     /// Tells whether an entry's tags code is an address.
@@ -139,11 +133,7 @@ impl ExtensionAddress {
     /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
     #[must_use]
     pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
-        if Self::is_address(tags_code) {
-            Some(Self(tags_code.wrapping_sub(i64::MIN) as u64))
-        } else {
-            None
-        }
+        if Self::is_address(tags_code) { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
     }
 
     /// Returns what an entry holds.
@@ -236,19 +226,12 @@ impl<'a> ExtensionUnit<'a> {
         };
         let need = usize::from(unit_bytes).max(Self::MIN_BYTES);
         if bytes.len() < need {
-            return Err(EntryError::TooShort {
-                need,
-                have: bytes.len(),
-            });
+            return Err(EntryError::TooShort { need, have: bytes.len() });
         }
         let bit_map_bytes = BigEndian::read_u16(&bytes[Self::MIN_BYTES - 2..]);
         let expected = Self::MIN_BYTES as u64 + u64::from(bit_map_bytes);
         if u64::from(unit_bytes) != expected {
-            return Err(EntryError::Mismatch {
-                field: "unit length",
-                value: unit_bytes.into(),
-                expected,
-            });
+            return Err(EntryError::Mismatch { field: "unit length", value: unit_bytes.into(), expected });
         }
         Ok(Some(Self {
             tags_code: BigEndian::read_i64(&bytes[2..]),
@@ -335,10 +318,7 @@ impl BatchEntry {
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
         let bytes = first::<{ Self::BYTES }>(bytes)?;
         let count = BigEndian::read_i16(&bytes[COUNT_AT..]);
-        let count = u16::try_from(count).map_err(|_| EntryError::Negative {
-            field: "count",
-            value: count.into(),
-        })?;
+        let count = u16::try_from(count).map_err(|_| EntryError::Negative { field: "count", value: count.into() })?;
         let entry = Self {
             log_offset: unsigned_64(&bytes[LOG_OFFSET_AT..], "log offset")?,
             record_bytes: unsigned_32(&bytes[RECORD_BYTES_AT..], "record length")?,
@@ -348,14 +328,8 @@ impl BatchEntry {
             count,
         };
         match entry {
-            Self {
-                record_bytes: 0, ..
-            } => Ok(None),
-            Self { count: 0, .. } => Err(EntryError::Mismatch {
-                field: "count",
-                value: 0,
-                expected: 1,
-            }),
+            Self { record_bytes: 0, .. } => Ok(None),
+            Self { count: 0, .. } => Err(EntryError::Mismatch { field: "count", value: 0, expected: 1 }),
             _ => Ok(Some(entry)),
         }
     }

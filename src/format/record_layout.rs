@@ -185,11 +185,7 @@ impl SysFlag {
     /// Returns this flag with the bits of `bits` set, or cleared.
     #[must_use]
     pub const fn with(self, bits: Self, set: bool) -> Self {
-        if set {
-            Self(self.0 | bits.0)
-        } else {
-            Self(self.0 & !bits.0)
-        }
+        if set { Self(self.0 | bits.0) } else { Self(self.0 & !bits.0) }
     }
 
     /// Returns what the transaction bits say.
@@ -232,21 +228,10 @@ impl Layout {
     /// Returns the layout that the flag's two host bits ask for.
     #[must_use]
     pub const fn of(sys_flag: SysFlag) -> Self {
-        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) {
-            HOST_V6_BYTES
-        } else {
-            HOST_V4_BYTES
-        };
-        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) {
-            HOST_V6_BYTES
-        } else {
-            HOST_V4_BYTES
-        };
+        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
+        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
         let store_ms = BORN_HOST_AT + born;
-        Self {
-            store_ms: store_ms as u8,
-            reconsume_times: (store_ms + 8 + store) as u8,
-        }
+        Self { store_ms: store_ms as u8, reconsume_times: (store_ms + 8 + store) as u8 }
     }
 
     /// Position of the store time, 8 bytes.

@@ -8,9 +8,8 @@ use byteorder::{BigEndian, ByteOrder};
 use super::message_id::OffsetMessageId;
 use super::properties::{CRC32, KEYS, NAME_END, Properties, TAGS, UNIQ_KEY, VALUE_END};
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT,
-    LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
-    TOTAL_SIZE_AT, Version, mask_crc, read_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
+    Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, TOTAL_SIZE_AT, Version, mask_crc, read_host,
 };
 
 /// From this length on, combining two CRCs costs less than reading the body twice.
@@ -114,17 +113,12 @@ impl CrcProperty {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
         };
-        let wrong = CRC32
-            .bytes()
-            .zip(property)
-            .filter(|(expected, found)| expected != *found)
-            .count()
+        let wrong = CRC32.bytes().zip(property).filter(|(expected, found)| expected != *found).count()
             + usize::from(property[CRC32.len()] != NAME_END)
             + usize::from(property[CRC_PROPERTY_BYTES - 1] != VALUE_END);
         let is_own = before.last().is_none_or(|last| *last == VALUE_END);
         match wrong {
-            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1])
-                .map_or(Self::Damaged, Self::Present),
+            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
             _ => Self::Absent,
         }
@@ -140,9 +134,7 @@ fn digits_value(digits: &[u8]) -> Option<u32> {
         }
         value = value * 10 + u64::from(digit - b'0');
     }
-    u32::try_from(value)
-        .ok()
-        .filter(|value| *value == mask_crc(*value))
+    u32::try_from(value).ok().filter(|value| *value == mask_crc(*value))
 }
 
 /// What stands at a place in a log file.
@@ -173,10 +165,7 @@ impl<'a> Item<'a> {
     /// - those of a record's fields, in the order of the fields: `TooShort`, `TotalSize`, `Negative`, `Length`
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         if bytes.len() < BLANK_BYTES {
-            return Err(RecordError::TooShort {
-                need: BLANK_BYTES,
-                have: bytes.len(),
-            });
+            return Err(RecordError::TooShort { need: BLANK_BYTES, have: bytes.len() });
         }
         let total = BigEndian::read_i32(&bytes[TOTAL_SIZE_AT..]);
         let magic = BigEndian::read_u32(&bytes[MAGIC_AT..]);
@@ -185,16 +174,13 @@ impl<'a> Item<'a> {
             BLANK_MAGIC => None,
             _ => Some(Version::from_magic(magic).ok_or(RecordError::Magic(magic))?),
         };
-        let total = u32::try_from(total).map_err(|_| RecordError::Negative {
-            field: "total size",
-            value: total.into(),
-        })?;
+        let total =
+            u32::try_from(total).map_err(|_| RecordError::Negative { field: "total size", value: total.into() })?;
         match version {
             Some(version) => RecordView::of_version(version, total, bytes).map(Self::Record),
-            None if total < BLANK_BYTES as u32 => Err(RecordError::TotalSize {
-                stored: total,
-                computed: BLANK_BYTES as u32,
-            }),
+            None if total < BLANK_BYTES as u32 => {
+                Err(RecordError::TotalSize { stored: total, computed: BLANK_BYTES as u32 })
+            }
             None => Ok(Self::Blank { bytes: total }),
         }
     }
@@ -231,35 +217,22 @@ impl<'a> RecordView<'a> {
     fn of_version(version: Version, total: u32, bytes: &'a [u8]) -> Result<Self, RecordError> {
         let record_bytes = total as usize;
         if record_bytes > bytes.len() {
-            return Err(RecordError::TooShort {
-                need: record_bytes,
-                have: bytes.len(),
-            });
+            return Err(RecordError::TooShort { need: record_bytes, have: bytes.len() });
         }
         let bytes = &bytes[..record_bytes];
         if record_bytes < Layout::of(SysFlag(0)).body() {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: Layout::of(SysFlag(0)).body() as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: Layout::of(SysFlag(0)).body() as u32 });
         }
         let layout = Layout::of(SysFlag(BigEndian::read_i32(&bytes[SYS_FLAG_AT..])));
         let topic_length_bytes = version.topic_length_bytes();
         let fixed_bytes = layout.body() + topic_length_bytes + 2;
         if record_bytes < fixed_bytes {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: fixed_bytes as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: fixed_bytes as u32 });
         }
         check_header(bytes, layout)?;
 
         let mut free = record_bytes - fixed_bytes;
-        let body_bytes = length(
-            "body length",
-            BigEndian::read_i32(&bytes[layout.body_length()..]),
-            free,
-        )?;
+        let body_bytes = length("body length", BigEndian::read_i32(&bytes[layout.body_length()..]), free)?;
         free -= body_bytes;
         let body_end = layout.body() + body_bytes;
         let topic_length = match version {
@@ -272,18 +245,9 @@ impl<'a> RecordView<'a> {
         let properties_length = i32::from(BigEndian::read_i16(&bytes[properties_at - 2..]));
         let properties_bytes = length("properties length", properties_length, free)?;
         if properties_bytes != free {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: total - (free - properties_bytes) as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: total - (free - properties_bytes) as u32 });
         }
-        Ok(Self {
-            bytes,
-            version,
-            layout,
-            body_end: body_end as u32,
-            properties_at: properties_at as u32,
-        })
+        Ok(Self { bytes, version, layout, body_end: body_end as u32, properties_at: properties_at as u32 })
     }
 
     /// Returns the record's bytes.
@@ -386,8 +350,7 @@ impl<'a> RecordView<'a> {
     /// Returns the topic as stored.
     #[must_use]
     pub fn topic_bytes(&self) -> &'a [u8] {
-        &self.bytes[self.body_end as usize + self.version.topic_length_bytes()
-            ..self.properties_at as usize - 2]
+        &self.bytes[self.body_end as usize + self.version.topic_length_bytes()..self.properties_at as usize - 2]
     }
 
     /// Returns the topic; bytes that are not UTF-8 are replaced.
@@ -405,11 +368,7 @@ impl<'a> RecordView<'a> {
     /// Returns the offset message id: the store's host and the record's position, in hexadecimal.
     #[must_use]
     pub fn message_id(&self) -> String {
-        OffsetMessageId {
-            host: self.store_host(),
-            log_offset: self.log_offset(),
-        }
-        .to_string()
+        OffsetMessageId { host: self.store_host(), log_offset: self.log_offset() }.to_string()
     }
 
     /// Returns the id that the producer gave the message.
@@ -421,9 +380,7 @@ impl<'a> RecordView<'a> {
     /// Returns the words of the property KEYS.
     pub fn keys(&self) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
         let keys = self.properties().get(KEYS).unwrap_or_default();
-        keys.split(|byte| *byte == b' ')
-            .filter(|word| !word.is_empty())
-            .map(String::from_utf8_lossy)
+        keys.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(String::from_utf8_lossy)
     }
 
     /// Returns the property TAGS.
@@ -491,20 +448,14 @@ impl<'a> RecordView<'a> {
 
 /// Checks the fields in front of the body that cannot have every value.
 fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
-    for (field, at) in [
-        ("queue offset", QUEUE_OFFSET_AT),
-        ("log offset", LOG_OFFSET_AT),
-    ] {
+    for (field, at) in [("queue offset", QUEUE_OFFSET_AT), ("log offset", LOG_OFFSET_AT)] {
         let value = BigEndian::read_i64(&bytes[at..]);
         if value < 0 {
             return Err(RecordError::Negative { field, value });
         }
     }
     check_host("born host's port", &bytes[BORN_HOST_AT..layout.store_ms()])?;
-    check_host(
-        "store host's port",
-        &bytes[layout.store_host()..layout.reconsume_times()],
-    )
+    check_host("store host's port", &bytes[layout.store_host()..layout.reconsume_times()])
 }
 
 /// Reads a host of a record whose header was checked.
@@ -521,16 +472,9 @@ fn check_host(field: &'static str, bytes: &[u8]) -> Result<(), RecordError> {
 
 /// Turns a stored length into one that is not negative and at most `limit`.
 fn length(field: &'static str, stored: i32, limit: usize) -> Result<usize, RecordError> {
-    let length = usize::try_from(stored).map_err(|_| RecordError::Negative {
-        field,
-        value: stored.into(),
-    })?;
+    let length = usize::try_from(stored).map_err(|_| RecordError::Negative { field, value: stored.into() })?;
     if length > limit {
-        return Err(RecordError::Length {
-            field,
-            value: length as u64,
-            limit: limit as u64,
-        });
+        return Err(RecordError::Length { field, value: length as u64, limit: limit as u64 });
     }
     Ok(length)
 }
