@@ -6,7 +6,6 @@ mod error;
 mod index_file;
 mod message;
 mod offset;
-mod side;
 
 pub mod format;
 
