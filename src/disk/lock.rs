@@ -1,0 +1,77 @@
+//! The `lock` file: one process, and in it one store, writes a directory.
+//!
+//! A POSIX record lock on byte 0 keeps Java and mqlog apart. It belongs to the process, so a second open here would be
+//! granted, and closing any descriptor of the file drops it: a table of this process's open stores answers instead, and
+//! nothing else in this process opens the file while the table has it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use super::{File, OpenMode, Storage};
+use crate::error::{Error, Result};
+
+/// The first four bytes that mqlog writes; RocketMQ writes `lock`.
+const OURS: [u8; 4] = *b"mqlg";
+
+static OPEN_HERE: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
+
+/// The exclusive right to write a store's directory, given back when dropped.
+#[derive(Debug)]
+pub struct StoreLock {
+    key: PathBuf,
+    file: Option<File>,
+    ours: bool,
+}
+
+impl StoreLock {
+    /// Takes the lock of the store in `root`.
+    pub(crate) fn take(storage: &Storage, root: &Path) -> Result<Self> {
+        let path = root.join("lock");
+        let key =
+            std::path::absolute(root).ok().and_then(|root| root.canonicalize().ok()).unwrap_or(root.to_path_buf());
+        if !table().insert(key.clone()) {
+            return Err(Error::Locked { path, holder: "this process has the store open already" });
+        }
+        let mut lock = Self { key, file: None, ours: false };
+        let mode = if storage.info(&path)?.is_some() { OpenMode::ReadWrite } else { OpenMode::Create };
+        let file = storage.open(&path, mode)?;
+        if !storage.try_lock(&file)? {
+            return Err(Error::Locked { path, holder: "another process has the store open" });
+        }
+        let mut first = [0; 4];
+        lock.ours = file.read_at(&mut first, 0)? == first.len() && first == OURS;
+        lock.file = Some(file);
+        Ok(lock)
+    }
+
+    /// Was mqlog the last program that wrote this store?
+    #[must_use]
+    pub fn was_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// Marks the store as mqlog's, durably. Called before any other file changes.
+    pub(crate) fn mark(&self) -> Result<()> {
+        let file = self.file.as_ref().expect("a lock that was taken holds its file");
+        file.write_at(&OURS, 0)?;
+        file.sync()
+    }
+
+    /// Is the store in `root` open in this process?
+    pub(crate) fn is_held_here(root: &Path) -> bool {
+        root.canonicalize().is_ok_and(|key| table().contains(&key))
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // The descriptor goes first: after the table forgets the store, somebody may open it here and hold the lock.
+        self.file = None;
+        table().remove(&self.key);
+    }
+}
+
+fn table() -> std::sync::MutexGuard<'static, HashSet<PathBuf>> {
+    OPEN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
