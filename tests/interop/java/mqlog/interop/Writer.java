@@ -63,7 +63,10 @@ final class Writer {
     private PutMessageResult putBatch(List<Draft> unit) {
         List<Message> messages = new ArrayList<>();
         for (Draft draft : unit) {
-            Message message = new Message(draft.topic, draft.body);
+            // The other constructors add the property WAIT.
+            Message message = new Message();
+            message.setTopic(draft.topic);
+            message.setBody(draft.body);
             message.setFlag(draft.flag);
             draft.properties.forEach((name, value) -> MessageAccess.put(message, name, value));
             messages.add(message);
