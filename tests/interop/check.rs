@@ -80,14 +80,14 @@ fn same(name: &str, expected: &Value, shown: &Value, record: &Fields) -> Result<
     Err(format!("{name} of the record at {offset}: {} expected, {} shown", short(expected), short(shown)))
 }
 
-/// Each record begins where the one before ends, or at the next log file if that one has no room for it and a blank; store times
-/// never go back.
+/// Each record begins where the one before ends, or at the next log file if that one has no room for what was put at once and
+/// a blank; store times never go back.
 pub(crate) fn layout(records: &[Value], log_file_bytes: u64) -> Result<(), String> {
     let (mut end, mut last_ms) = (0, 0);
-    for record in records {
+    for (n, record) in records.iter().enumerate() {
         let (offset, bytes, ms) = (at(record, "log_offset")?, at(record, "record_bytes")?, at(record, "store_ms")?);
         let next_file = end - end % log_file_bytes + log_file_bytes;
-        let rolled = offset == next_file && end + bytes + BLANK_BYTES > next_file;
+        let rolled = offset == next_file && end + unit_bytes(&records[n..])? + BLANK_BYTES > next_file;
         if offset != end && !rolled {
             return Err(format!("the record at {offset} follows one that ends at {end}"));
         }
@@ -97,6 +97,14 @@ pub(crate) fn layout(records: &[Value], log_file_bytes: u64) -> Result<(), Strin
         (end, last_ms) = (offset + bytes, ms);
     }
     Ok(())
+}
+
+/// The bytes of the batch that these records begin with, which never spans two files. Random messages that share their time of
+/// birth, and only they, are of one batch.
+fn unit_bytes(records: &[Value]) -> Result<u64, String> {
+    let born = |record: &Value| (record["born_ms"].clone(), record["born_host"].clone());
+    let unit = records.iter().take_while(|record| born(record) == born(&records[0]));
+    unit.map(|record| at(record, "record_bytes")).sum()
 }
 
 /// The queue entries that a log must have; the queue offsets in its records must count from 0 without a hole.
@@ -348,7 +356,11 @@ mod tests {
             for change in [0, 1] {
                 let mut other = right.clone();
                 let offsets = other.get_mut(key).unwrap();
-                if change == 0 { offsets.truncate(offsets.len() - 1) } else { offsets[0] += 1 }
+                if change == 0 {
+                    offsets.truncate(offsets.len() - 1);
+                } else {
+                    offsets[0] += 1;
+                }
                 assert!(keys(&shown, &other).is_err());
             }
             let mut other = right.clone();
