@@ -1,0 +1,200 @@
+//! The two ids of a message, as hexadecimal text: where it is stored, and what its producer calls it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::record_layout::{HOST_V6_BYTES, read_host, write_host};
+
+/// Hexadecimal digits of an id with an IPv4 address.
+const V4_DIGITS: usize = 32;
+/// Hexadecimal digits of an id with an IPv6 address.
+const V6_DIGITS: usize = 56;
+/// Bytes of the longest id.
+const MAX_BYTES: usize = V6_DIGITS / 2;
+
+const _: () = assert!(MAX_BYTES == HOST_V6_BYTES + 8);
+
+/// Why a text is not a message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageIdError {
+    /// The text has neither 32 nor 56 bytes.
+    #[error("a message id has 32 or 56 digits, not {0}")]
+    Length(usize),
+    /// A byte is not a hexadecimal digit.
+    #[error("no hexadecimal digit at {0}")]
+    Digit(usize),
+    /// The port is more than 65,535 or negative.
+    #[error("{0} is not a port")]
+    Port(i32),
+    /// The log offset is negative.
+    #[error("the log offset is negative: {0}")]
+    LogOffset(i64),
+}
+
+/// The offset message id: the host of the store, and the record's place in its log.
+///
+/// # Layout
+///
+/// | bytes | field |
+/// |---|---|
+/// | 4 or 16 | address |
+/// | 4 | port |
+/// | 8 | log offset |
+///
+/// Written as 32 or 56 upper-case hexadecimal digits; lower case is read too.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::message_id::OffsetMessageId;
+/// let id = OffsetMessageId { host: "10.0.0.1:10911".parse()?, log_offset: 167 };
+/// assert_eq!(id.to_string(), "0A00000100002A9F00000000000000A7");
+/// assert_eq!("0A00000100002A9F00000000000000A7".parse(), Ok(id));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `MessageDecoder.createMessageId`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias = "offsetMsgId")]
+pub struct OffsetMessageId {
+    /// The host of the store.
+    pub host: SocketAddr,
+    /// The record's position in the log.
+    pub log_offset: u64,
+}
+
+impl fmt::Display for OffsetMessageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; MAX_BYTES];
+        let host_bytes = write_host(&mut bytes, self.host);
+        BigEndian::write_u64(&mut bytes[host_bytes..], self.log_offset);
+        write_hex(formatter, &bytes[..host_bytes + 8])
+    }
+}
+
+impl FromStr for OffsetMessageId {
+    type Err = MessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, MessageIdError> {
+        let mut bytes = [0; MAX_BYTES];
+        let (host, log_offset) = parse_hex(text, &mut bytes)?
+            .split_last_chunk::<8>()
+            .expect("an id is longer");
+        let host = read_host(host).map_err(MessageIdError::Port)?;
+        let log_offset = i64::from_be_bytes(*log_offset);
+        let log_offset =
+            u64::try_from(log_offset).map_err(|_| MessageIdError::LogOffset(log_offset))?;
+        Ok(Self { host, log_offset })
+    }
+}
+
+/// The id that a producer gives a message, the property UNIQ_KEY.
+///
+/// # Layout
+///
+/// | bytes | field | meaning |
+/// |---|---|---|
+/// | 4 or 16 | `address` | of the producer |
+/// | 2 | `process` | lower bits of its process id |
+/// | 4 | `loader_hash` | hash of its class loader |
+/// | 4 | `time_ms` | since the beginning of the month, local time |
+/// | 2 | `counter` | counts the producer's messages |
+///
+/// Written as 32 or 56 upper-case hexadecimal digits; lower case is read too.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::message_id::UniqueId;
+/// let id: UniqueId = "7F00000100002A139A5518B4AAC20000".parse()?;
+/// assert_eq!(id.address.to_string(), "127.0.0.1");
+/// assert_eq!((id.loader_hash, id.counter), (0x2A13_9A55, 0));
+/// assert_eq!(id.to_string(), "7F00000100002A139A5518B4AAC20000");
+/// # Ok::<(), mqlog::format::message_id::MessageIdError>(())
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `MessageClientIDSetter`; ours only reads and writes the text and gives no ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias = "UNIQ_KEY")]
+pub struct UniqueId {
+    /// The producer's address.
+    pub address: IpAddr,
+    /// The lower 16 bits of the producer's process id.
+    pub process: u16,
+    /// A hash of the producer's class loader.
+    pub loader_hash: u32,
+    /// When the message was made, in ms since the beginning of the month.
+    pub time_ms: u32,
+    /// Counts the producer's messages.
+    pub counter: u16,
+}
+
+impl fmt::Display for UniqueId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(address) => write_hex(formatter, &address.octets())?,
+            IpAddr::V6(address) => write_hex(formatter, &address.octets())?,
+        }
+        let Self {
+            process,
+            loader_hash,
+            time_ms,
+            counter,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "{process:04X}{loader_hash:08X}{time_ms:08X}{counter:04X}"
+        )
+    }
+}
+
+impl FromStr for UniqueId {
+    type Err = MessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, MessageIdError> {
+        let mut bytes = [0; MAX_BYTES];
+        let (address, rest) = parse_hex(text, &mut bytes)?
+            .split_last_chunk::<12>()
+            .expect("an id is longer");
+        let address = match address.first_chunk::<16>() {
+            Some(octets) => IpAddr::from(*octets),
+            None => IpAddr::from([address[0], address[1], address[2], address[3]]),
+        };
+        Ok(Self {
+            address,
+            process: BigEndian::read_u16(rest),
+            loader_hash: BigEndian::read_u32(&rest[2..]),
+            time_ms: BigEndian::read_u32(&rest[6..]),
+            counter: BigEndian::read_u16(&rest[10..]),
+        })
+    }
+}
+
+fn write_hex(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes
+        .iter()
+        .try_for_each(|byte| write!(formatter, "{byte:02X}"))
+}
+
+/// Reads the digits of an id into the beginning of `bytes` and returns that part: 16 or 28 bytes.
+fn parse_hex<'a>(text: &str, bytes: &'a mut [u8; MAX_BYTES]) -> Result<&'a [u8], MessageIdError> {
+    if text.len() != V4_DIGITS && text.len() != V6_DIGITS {
+        return Err(MessageIdError::Length(text.len()));
+    }
+    for (at, digit) in text.bytes().enumerate() {
+        let value = char::from(digit)
+            .to_digit(16)
+            .ok_or(MessageIdError::Digit(at))?;
+        bytes[at / 2] = bytes[at / 2] << 4 | value as u8;
+    }
+    Ok(&bytes[..text.len() / 2])
+}

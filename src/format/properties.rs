@@ -1,0 +1,145 @@
+//! A message's properties: pairs of texts, `name 0x01 value 0x02` one after the other.
+//!
+//! The last `0x02` may be missing: RocketMQ 4.9.1 to 5.1 do not write it, the versions before and after do.
+
+use std::borrow::Cow;
+
+/// Ends a name.
+#[doc(alias = "NAME_VALUE_SEPARATOR")]
+pub const NAME_END: u8 = 1;
+/// Ends a value.
+#[doc(alias = "PROPERTY_SEPARATOR")]
+pub const VALUE_END: u8 = 2;
+
+/// The message's keys, separated by spaces.
+pub const KEYS: &str = "KEYS";
+/// The message's tag.
+pub const TAGS: &str = "TAGS";
+/// The id that the producer gave the message.
+pub const UNIQ_KEY: &str = "UNIQ_KEY";
+/// Whether the producer waits until the message is stored.
+pub const WAIT: &str = "WAIT";
+/// The delay level.
+pub const DELAY: &str = "DELAY";
+/// The topic that a delayed or prepared message goes to.
+pub const REAL_TOPIC: &str = "REAL_TOPIC";
+/// The queue that a delayed or prepared message goes to.
+pub const REAL_QID: &str = "REAL_QID";
+/// The name of the broker's cluster, which the broker adds.
+pub const CLUSTER: &str = "CLUSTER";
+/// The number of messages in an inner batch.
+pub const INNER_NUM: &str = "INNER_NUM";
+/// The queue offset of an inner batch's first message, which the store adds.
+pub const INNER_BASE: &str = "INNER_BASE";
+/// The names of the light queues that get the message too, separated by commas.
+pub const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
+/// The message's offsets in those queues, which the store adds.
+pub const INNER_MULTI_QUEUE_OFFSET: &str = "INNER_MULTI_QUEUE_OFFSET";
+/// The record's CRC, which the store adds as the last property.
+pub const CRC32: &str = "__CRC32#";
+
+/// Encoded properties.
+///
+/// A pair counts if its name and its value are not empty; of pairs with the same name the last one does.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::properties::Properties;
+/// let properties = Properties::new(b"KEYS\x01a b\x02TAGS\x01TagA");
+/// assert_eq!(properties.get("TAGS"), Some(&b"TagA"[..]));
+/// assert_eq!(properties.get_str("KEYS").as_deref(), Some("a b"));
+/// assert_eq!(properties.iter().count(), 2);
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `MessageDecoder.string2messageProperties`; ours makes no map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Properties<'a>(&'a [u8]);
+
+impl<'a> Properties<'a> {
+    /// Takes encoded properties; any bytes will do.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the encoded properties.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Returns the pairs, names and values, in the order they are stored.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            while !rest.is_empty() {
+                let end = find(rest, VALUE_END).unwrap_or(rest.len());
+                let (pair, behind) = (&rest[..end], &rest[rest.len().min(end + 1)..]);
+                rest = behind;
+                if let Some(name_end) = find(pair, NAME_END)
+                    && name_end > 0
+                    && name_end + 1 < pair.len()
+                {
+                    return Some((&pair[..name_end], &pair[name_end + 1..]));
+                }
+            }
+            None
+        })
+    }
+
+    /// Returns the value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter()
+            .filter(|(found, _)| *found == name.as_bytes())
+            .last()
+            .map(|(_, value)| value)
+    }
+
+    /// Returns the value of `name` as text; bytes that are not UTF-8 are replaced.
+    #[must_use]
+    pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.get(name).map(String::from_utf8_lossy)
+    }
+}
+
+/// Finds the first `byte`, eight bytes at a time: a record's properties are searched for every queue and key.
+fn find(bytes: &[u8], byte: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let pattern = ONES * u64::from(byte);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        // A byte of `differing` is 0 where `byte` is; the lowest high bit that this leaves set marks the first of them.
+        let differing = u64::from_le_bytes(*word) ^ pattern;
+        let zeros = differing.wrapping_sub(ONES) & !differing & HIGH;
+        if zeros != 0 {
+            return Some(index * 8 + (zeros.trailing_zeros() / 8) as usize);
+        }
+    }
+    let searched = words.len() * 8;
+    rest.iter()
+        .position(|found| *found == byte)
+        .map(|at| searched + at)
+}
+
+/// Appends one pair to encoded properties that are empty or end with a separator.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::properties::push;
+/// let mut properties = Vec::new();
+/// push(&mut properties, "TAGS", "TagA");
+/// assert_eq!(properties, b"TAGS\x01TagA\x02");
+/// ```
+pub fn push(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.reserve(name.len() + value.len() + 2);
+    out.extend_from_slice(name.as_bytes());
+    out.push(NAME_END);
+    out.extend_from_slice(value.as_bytes());
+    out.push(VALUE_END);
+}

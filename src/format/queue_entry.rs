@@ -1,0 +1,364 @@
+//! Entries of queues: the plain one, its extension, and the one of batch queues.
+
+use byteorder::{BigEndian, ByteOrder};
+
+pub use super::fields::EntryError;
+use super::fields::{first, unsigned_32, unsigned_64, write_32, write_64};
+
+const LOG_OFFSET_AT: usize = 0;
+const RECORD_BYTES_AT: usize = LOG_OFFSET_AT + 8;
+const TAGS_CODE_AT: usize = RECORD_BYTES_AT + 4;
+const STORE_MS_AT: usize = TAGS_CODE_AT + 8;
+const BASE_AT: usize = STORE_MS_AT + 8;
+const COUNT_AT: usize = BASE_AT + 8;
+const COMPACTED_OFFSET_AT: usize = COUNT_AT + 2;
+const RESERVED_AT: usize = COMPACTED_OFFSET_AT + 4;
+
+/// One message in a queue: where its record is.
+///
+/// # Layout
+///
+/// | at | bytes | field | meaning |
+/// |---|---|---|---|
+/// | 0 | 8 | `log_offset` | the record's position in the log |
+/// | 8 | 4 | `record_bytes` | the record's length |
+/// | 12 | 8 | `tags_code` | hash of the tags; or the deliver time of a delayed message, or an [`ExtensionAddress`] |
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::queue_entry::QueueEntry;
+/// let entry = QueueEntry { log_offset: 167, record_bytes: 167, tags_code: 0x27_A807 };
+/// assert_eq!(QueueEntry::decode(&entry.encode()), Ok(Some(entry)));
+/// assert_eq!(QueueEntry::decode(&[0; 20]), Ok(None));
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `ConsumeQueue.putMessagePositionInfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias = "CQ_STORE_UNIT")]
+pub struct QueueEntry {
+    /// The record's position in the log.
+    pub log_offset: u64,
+    /// The record's length.
+    pub record_bytes: u32,
+    /// The hash of the message's tags, or one of the other two meanings.
+    pub tags_code: i64,
+}
+
+impl QueueEntry {
+    /// Bytes of an entry.
+    pub const BYTES: usize = TAGS_CODE_AT + 8;
+    /// What RocketMQ writes in front of the first message of a queue that does not begin with a file.
+    #[doc(alias = "fillPreBlank")]
+    pub const FILLER: [u8; Self::BYTES] = [
+        0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    /// Returns the entry's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the offset has more than 63 bits or the length more than 31.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
+        write_32(&mut bytes[RECORD_BYTES_AT..], self.record_bytes);
+        BigEndian::write_i64(&mut bytes[TAGS_CODE_AT..], self.tags_code);
+        bytes
+    }
+
+    /// Decodes the entry at the first byte of `bytes`; `None` if no record is named: its length is 0.
+    ///
+    /// # Errors
+    ///
+    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
+    /// - [`EntryError::Negative`] if the offset or the length is
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
+        let bytes = first::<{ Self::BYTES }>(bytes)?;
+        let entry = Self {
+            log_offset: unsigned_64(&bytes[LOG_OFFSET_AT..], "log offset")?,
+            record_bytes: unsigned_32(&bytes[RECORD_BYTES_AT..], "record length")?,
+            tags_code: BigEndian::read_i64(&bytes[TAGS_CODE_AT..]),
+        };
+        Ok((entry.record_bytes != 0).then_some(entry))
+    }
+
+    /// Tells whether this is a [`FILLER`](Self::FILLER): it looks like an entry, but names no record.
+    #[must_use]
+    pub const fn is_filler(&self) -> bool {
+        self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0
+    }
+}
+
+const _: () = assert!(QueueEntry::BYTES == 20);
+
+/// The place of an [`ExtensionUnit`], as a queue entry holds it in place of the hash of the tags.
+///
+/// It is the unit's offset in the extension files plus `i64::MIN`: below every hash, which has 32 bits.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::queue_entry::ExtensionAddress;
+/// let address = ExtensionAddress::new(100).expect("small enough");
+/// assert_eq!(address.to_tags_code(), i64::MIN + 100);
+/// assert_eq!(ExtensionAddress::from_tags_code(i64::MIN + 100), Some(address));
+/// assert!(!ExtensionAddress::is_address(i32::MIN.into()));
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `ConsumeQueueExt.decorate` and `unDecorate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExtensionAddress(u64);
+
+impl ExtensionAddress {
+    /// The largest tags code that is an address: one below the smallest hash.
+    #[doc(alias = "MAX_ADDR")]
+    const MAX_TAGS_CODE: i64 = i32::MIN as i64 - 1;
+
+    /// Makes the address of an offset; `None` if it is so large that it would look like a hash.
+    #[must_use]
+    pub const fn new(offset: u64) -> Option<Self> {
+        if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 {
+            Some(Self(offset))
+        } else {
+            None
+        }
+    }
+
+    /// Tells whether an entry's tags code is an address.
+    #[must_use]
+    pub const fn is_address(tags_code: i64) -> bool {
+        tags_code <= Self::MAX_TAGS_CODE
+    }
+
+    /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
+    #[must_use]
+    pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
+        if Self::is_address(tags_code) {
+            Some(Self(tags_code.wrapping_sub(i64::MIN) as u64))
+        } else {
+            None
+        }
+    }
+
+    /// Returns what an entry holds.
+    #[must_use]
+    pub const fn to_tags_code(self) -> i64 {
+        (self.0 as i64).wrapping_add(i64::MIN)
+    }
+
+    /// Returns the offset in the extension files.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a queue keeps of a message beside its entry, if extensions are on.
+///
+/// # Layout
+///
+/// | at | bytes | field | meaning |
+/// |---|---|---|---|
+/// | 0 | 2 | | length of the unit, 20 and the bit map; [`END`](Self::END) behind the file's last unit |
+/// | 2 | 8 | `tags_code` | hash of the tags |
+/// | 10 | 8 | `store_ms` | store time |
+/// | 18 | 2 | | length of the bit map |
+/// | 20 | | `bit_map` | which consumers' filters match |
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::queue_entry::ExtensionUnit;
+/// let unit = ExtensionUnit { tags_code: 7, store_ms: 1_700_000_000_000, bit_map: &[1, 2] };
+/// let mut bytes = Vec::new();
+/// unit.encode(&mut bytes);
+/// assert_eq!(bytes.len(), unit.unit_bytes());
+/// assert_eq!(ExtensionUnit::decode(&bytes), Ok(Some(unit)));
+/// assert_eq!(ExtensionUnit::decode(&ExtensionUnit::END), Ok(None));
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `ConsumeQueueExt.CqExtUnit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias = "CqExtUnit")]
+pub struct ExtensionUnit<'a> {
+    /// The hash of the message's tags.
+    pub tags_code: i64,
+    /// The message's store time, in ms since 1970.
+    pub store_ms: i64,
+    /// Which consumers' filters match.
+    pub bit_map: &'a [u8],
+}
+
+impl<'a> ExtensionUnit<'a> {
+    /// Bytes of a unit without bit map.
+    pub const MIN_BYTES: usize = 20;
+    /// What stands behind the last unit of a file.
+    pub const END: [u8; 2] = [0xFF; 2];
+
+    /// Returns the unit's length.
+    #[must_use]
+    pub fn unit_bytes(&self) -> usize {
+        Self::MIN_BYTES + self.bit_map.len()
+    }
+
+    /// Appends the unit's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the unit has more than 32,767 bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let unit_bytes = i16::try_from(self.unit_bytes()).expect("a unit fits its length field");
+        out.extend_from_slice(&unit_bytes.to_be_bytes());
+        out.extend_from_slice(&self.tags_code.to_be_bytes());
+        out.extend_from_slice(&self.store_ms.to_be_bytes());
+        out.extend_from_slice(&(self.bit_map.len() as u16).to_be_bytes());
+        out.extend_from_slice(self.bit_map);
+    }
+
+    /// Decodes the unit at the first byte of `bytes`; `None` if the file's units end here: the length is 0 or less.
+    ///
+    /// # Errors
+    ///
+    /// - [`EntryError::TooShort`] if `bytes` ends before the unit does
+    /// - [`EntryError::Mismatch`] if the two lengths contradict each other
+    pub fn decode(bytes: &'a [u8]) -> Result<Option<Self>, EntryError> {
+        let stored = i16::from_be_bytes(*first::<2>(bytes)?);
+        let Some(unit_bytes) = u16::try_from(stored).ok().filter(|length| *length != 0) else {
+            return Ok(None);
+        };
+        let need = usize::from(unit_bytes).max(Self::MIN_BYTES);
+        if bytes.len() < need {
+            return Err(EntryError::TooShort {
+                need,
+                have: bytes.len(),
+            });
+        }
+        let bit_map_bytes = BigEndian::read_u16(&bytes[Self::MIN_BYTES - 2..]);
+        let expected = Self::MIN_BYTES as u64 + u64::from(bit_map_bytes);
+        if u64::from(unit_bytes) != expected {
+            return Err(EntryError::Mismatch {
+                field: "unit length",
+                value: unit_bytes.into(),
+                expected,
+            });
+        }
+        Ok(Some(Self {
+            tags_code: BigEndian::read_i64(&bytes[2..]),
+            store_ms: BigEndian::read_i64(&bytes[10..]),
+            bit_map: &bytes[Self::MIN_BYTES..need],
+        }))
+    }
+}
+
+/// One record in a batch queue: where it is, and which messages of the queue it holds.
+///
+/// # Layout
+///
+/// | at | bytes | field | meaning |
+/// |---|---|---|---|
+/// | 0 | 8 | `log_offset` | the record's position in the log |
+/// | 8 | 4 | `record_bytes` | the record's length |
+/// | 12 | 8 | `tags_code` | hash of the tags |
+/// | 20 | 8 | `store_ms` | store time |
+/// | 28 | 8 | `base` | queue offset of the record's first message |
+/// | 36 | 2 | `count` | how many messages the record holds |
+/// | 38 | 4 | | compacted offset, always -1 |
+/// | 42 | 4 | | reserved, 0 |
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::queue_entry::BatchEntry;
+/// let entry = BatchEntry { log_offset: 0, record_bytes: 268, tags_code: 7, store_ms: 9, base: 0, count: 2 };
+/// assert_eq!(BatchEntry::decode(&entry.encode()), Ok(Some(entry)));
+/// ```
+///
+/// # Source
+///
+/// RocketMQ's `BatchConsumeQueue.putBatchMessagePositionInfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BatchEntry {
+    /// The record's position in the log.
+    pub log_offset: u64,
+    /// The record's length.
+    pub record_bytes: u32,
+    /// The hash of the message's tags.
+    pub tags_code: i64,
+    /// The record's store time, in ms since 1970.
+    pub store_ms: i64,
+    /// The queue offset of the record's first message.
+    #[doc(alias = "msgBaseOffset")]
+    pub base: u64,
+    /// How many messages the record holds.
+    #[doc(alias = "batchSize")]
+    pub count: u16,
+}
+
+impl BatchEntry {
+    /// Bytes of an entry.
+    pub const BYTES: usize = RESERVED_AT + 4;
+
+    /// Returns the entry's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If a number does not fit its signed field.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
+        write_32(&mut bytes[RECORD_BYTES_AT..], self.record_bytes);
+        BigEndian::write_i64(&mut bytes[TAGS_CODE_AT..], self.tags_code);
+        BigEndian::write_i64(&mut bytes[STORE_MS_AT..], self.store_ms);
+        write_64(&mut bytes[BASE_AT..], self.base);
+        let count = i16::try_from(self.count).expect("a batch's count has 15 bits");
+        BigEndian::write_i16(&mut bytes[COUNT_AT..], count);
+        BigEndian::write_i32(&mut bytes[COMPACTED_OFFSET_AT..], -1);
+        bytes
+    }
+
+    /// Decodes the entry at the first byte of `bytes`; `None` if no record is named: its length is 0.
+    ///
+    /// # Errors
+    ///
+    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
+    /// - [`EntryError::Negative`] if an offset, the length or the count is
+    /// - [`EntryError::Mismatch`] if the count is 0
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
+        let bytes = first::<{ Self::BYTES }>(bytes)?;
+        let count = BigEndian::read_i16(&bytes[COUNT_AT..]);
+        let count = u16::try_from(count).map_err(|_| EntryError::Negative {
+            field: "count",
+            value: count.into(),
+        })?;
+        let entry = Self {
+            log_offset: unsigned_64(&bytes[LOG_OFFSET_AT..], "log offset")?,
+            record_bytes: unsigned_32(&bytes[RECORD_BYTES_AT..], "record length")?,
+            tags_code: BigEndian::read_i64(&bytes[TAGS_CODE_AT..]),
+            store_ms: BigEndian::read_i64(&bytes[STORE_MS_AT..]),
+            base: unsigned_64(&bytes[BASE_AT..], "base")?,
+            count,
+        };
+        match entry {
+            Self {
+                record_bytes: 0, ..
+            } => Ok(None),
+            Self { count: 0, .. } => Err(EntryError::Mismatch {
+                field: "count",
+                value: 0,
+                expected: 1,
+            }),
+            _ => Ok(Some(entry)),
+        }
+    }
+}
+
+const _: () = assert!(BatchEntry::BYTES == 46);

@@ -1,0 +1,342 @@
+//! Where the fields of a record are, and what its flags mean.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::BitOr;
+
+use byteorder::{BigEndian, ByteOrder};
+
+/// Bytes of an end-of-file blank that mean something, and what must stay free behind the last record of a file.
+#[doc(alias = "END_FILE_MIN_BLANK_LENGTH")]
+pub const BLANK_BYTES: usize = 8;
+/// The magic number of an end-of-file blank.
+#[doc(alias = "BLANK_MAGIC_CODE")]
+pub const BLANK_MAGIC: u32 = 0xCBD4_3194;
+/// The longest encoded properties of a record, the CRC property included.
+pub const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
+/// Bytes of the CRC property: its name of 8, a separator, 10 digits, a separator.
+#[doc(alias = "CRC32_RESERVED_LEN")]
+pub const CRC_PROPERTY_BYTES: usize = 20;
+
+/// Position of the record's length, 4 bytes.
+#[doc(alias = "TOTALSIZE")]
+pub const TOTAL_SIZE_AT: usize = 0;
+/// Position of the magic number, 4 bytes.
+#[doc(alias = "MAGICCODE")]
+pub const MAGIC_AT: usize = TOTAL_SIZE_AT + 4;
+/// Position of the body's CRC, 4 bytes.
+#[doc(alias = "BODYCRC")]
+pub const BODY_CRC_AT: usize = MAGIC_AT + 4;
+/// Position of the queue id, 4 bytes.
+#[doc(alias = "QUEUEID")]
+pub const QUEUE_ID_AT: usize = BODY_CRC_AT + 4;
+/// Position of the user's flag, 4 bytes.
+pub const FLAG_AT: usize = QUEUE_ID_AT + 4;
+/// Position of the queue offset, 8 bytes.
+#[doc(alias = "QUEUEOFFSET")]
+pub const QUEUE_OFFSET_AT: usize = FLAG_AT + 4;
+/// Position of the log offset, 8 bytes.
+#[doc(alias = "PHYSICALOFFSET")]
+pub const LOG_OFFSET_AT: usize = QUEUE_OFFSET_AT + 8;
+/// Position of the [`SysFlag`], 4 bytes.
+#[doc(alias = "SYSFLAG")]
+pub const SYS_FLAG_AT: usize = LOG_OFFSET_AT + 8;
+/// Position of the born time, 8 bytes.
+#[doc(alias = "BORNTIMESTAMP")]
+pub const BORN_MS_AT: usize = SYS_FLAG_AT + 4;
+/// Position of the born host, 8 or 20 bytes; [`Layout`] has what follows.
+#[doc(alias = "BORNHOST")]
+pub const BORN_HOST_AT: usize = BORN_MS_AT + 8;
+
+const _: () = assert!(BORN_HOST_AT == 48);
+
+/// Bytes of an IPv4 address with its port.
+pub(super) const HOST_V4_BYTES: usize = 8;
+/// Bytes of an IPv6 address with its port.
+pub(super) const HOST_V6_BYTES: usize = 20;
+
+/// The two kinds of record, told apart by their magic number.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::record::Version;
+/// assert_eq!(Version::V1.magic(), 0xDAA3_20A7);
+/// assert_eq!(Version::from_magic(0xDAA3_20AB), Some(Version::V2));
+/// assert_eq!(Version::from_magic(0), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias = "MessageVersion")]
+pub enum Version {
+    /// The topic's length is one byte. RocketMQ 4 knows only this one.
+    V1,
+    /// The topic's length is two bytes.
+    V2,
+}
+
+impl Version {
+    /// Returns the magic number.
+    #[must_use]
+    pub const fn magic(self) -> u32 {
+        match self {
+            Self::V1 => 0xDAA3_20A7,
+            Self::V2 => 0xDAA3_20AB,
+        }
+    }
+
+    /// Returns the version with this magic number.
+    #[must_use]
+    pub const fn from_magic(magic: u32) -> Option<Self> {
+        match magic {
+            0xDAA3_20A7 => Some(Self::V1),
+            0xDAA3_20AB => Some(Self::V2),
+            _ => None,
+        }
+    }
+
+    /// Returns the longest topic that the (signed) length field holds.
+    #[must_use]
+    pub const fn max_topic_bytes(self) -> usize {
+        match self {
+            Self::V1 => i8::MAX as usize,
+            Self::V2 => i16::MAX as usize,
+        }
+    }
+
+    /// Returns the bytes of the topic's length field.
+    #[must_use]
+    pub const fn topic_length_bytes(self) -> usize {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
+/// What a record's transaction bits say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transaction {
+    /// An ordinary message.
+    None,
+    /// The first half of a transaction, not to be shown.
+    Prepared,
+    /// A message whose transaction was committed.
+    Commit,
+    /// A transaction that was rolled back.
+    Rollback,
+}
+
+/// The system flag: a set of bits.
+///
+/// # Layout
+///
+/// | bit | constant | meaning |
+/// |---|---|---|
+/// | 0 | [`COMPRESSED`](Self::COMPRESSED) | the body is compressed |
+/// | 1 | [`MULTI_TAGS`](Self::MULTI_TAGS) | TAGS holds several |
+/// | 2-3 | [`TRANSACTION_MASK`](Self::TRANSACTION_MASK) | 0 none, 1 prepared, 2 commit, 3 rollback |
+/// | 4 | [`BORN_HOST_V6`](Self::BORN_HOST_V6) | the born host has 20 bytes |
+/// | 5 | [`STORE_HOST_V6`](Self::STORE_HOST_V6) | the store host has 20 bytes |
+/// | 6 | [`NEED_UNWRAP`](Self::NEED_UNWRAP) | a consumer must unwrap the body |
+/// | 7 | [`INNER_BATCH`](Self::INNER_BATCH) | the body is a batch of messages |
+/// | 8-10 | [`COMPRESSION_MASK`](Self::COMPRESSION_MASK) | 0 and 3 zlib, 1 LZ4, 2 zstd |
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::record::{SysFlag, Transaction};
+/// let flag = SysFlag::PREPARED | SysFlag::BORN_HOST_V6;
+/// assert!(flag.has(SysFlag::BORN_HOST_V6) && !flag.has(SysFlag::STORE_HOST_V6));
+/// assert_eq!(flag.transaction(), Transaction::Prepared);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[doc(alias = "MessageSysFlag")]
+pub struct SysFlag(pub i32);
+
+impl SysFlag {
+    /// The body is compressed.
+    pub const COMPRESSED: Self = Self(0x1);
+    /// TAGS holds several tags.
+    pub const MULTI_TAGS: Self = Self(0x2);
+    /// The two bits of the transaction.
+    pub const TRANSACTION_MASK: Self = Self(0xC);
+    /// The first half of a transaction.
+    pub const PREPARED: Self = Self(0x4);
+    /// A committed transaction.
+    pub const COMMIT: Self = Self(0x8);
+    /// A transaction that was rolled back.
+    pub const ROLLBACK: Self = Self(0xC);
+    /// The born host is an IPv6 address.
+    pub const BORN_HOST_V6: Self = Self(0x10);
+    /// The store host is an IPv6 address.
+    pub const STORE_HOST_V6: Self = Self(0x20);
+    /// A consumer must unwrap the inner batch.
+    pub const NEED_UNWRAP: Self = Self(0x40);
+    /// The body is a batch of messages.
+    pub const INNER_BATCH: Self = Self(0x80);
+    /// The three bits of the compression's kind.
+    pub const COMPRESSION_MASK: Self = Self(0x700);
+
+    /// Tells whether all bits of `bits` are set.
+    #[must_use]
+    pub const fn has(self, bits: Self) -> bool {
+        self.0 & bits.0 == bits.0
+    }
+
+    /// Returns this flag with the bits of `bits` set, or cleared.
+    #[must_use]
+    pub const fn with(self, bits: Self, set: bool) -> Self {
+        if set {
+            Self(self.0 | bits.0)
+        } else {
+            Self(self.0 & !bits.0)
+        }
+    }
+
+    /// Returns what the transaction bits say.
+    #[must_use]
+    pub const fn transaction(self) -> Transaction {
+        match (self.has(Self::PREPARED), self.has(Self::COMMIT)) {
+            (false, false) => Transaction::None,
+            (true, false) => Transaction::Prepared,
+            (false, true) => Transaction::Commit,
+            (true, true) => Transaction::Rollback,
+        }
+    }
+}
+
+impl BitOr for SysFlag {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The positions that depend on the sizes of the two hosts.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::record::{Layout, SysFlag};
+/// assert_eq!(Layout::of(SysFlag(0)).store_ms(), 56);
+/// assert_eq!(Layout::of(SysFlag::BORN_HOST_V6).store_ms(), 68);
+/// assert_eq!(Layout::of(SysFlag::BORN_HOST_V6 | SysFlag::STORE_HOST_V6).body(), 112);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    store_ms: u8,
+    reconsume_times: u8,
+}
+
+impl Layout {
+    /// Returns the layout that the flag's two host bits ask for.
+    #[must_use]
+    pub const fn of(sys_flag: SysFlag) -> Self {
+        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) {
+            HOST_V6_BYTES
+        } else {
+            HOST_V4_BYTES
+        };
+        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) {
+            HOST_V6_BYTES
+        } else {
+            HOST_V4_BYTES
+        };
+        let store_ms = BORN_HOST_AT + born;
+        Self {
+            store_ms: store_ms as u8,
+            reconsume_times: (store_ms + 8 + store) as u8,
+        }
+    }
+
+    /// Position of the store time, 8 bytes.
+    #[doc(alias = "STORETIMESTAMP")]
+    #[must_use]
+    pub const fn store_ms(self) -> usize {
+        self.store_ms as usize
+    }
+
+    /// Position of the store host, 8 or 20 bytes.
+    #[doc(alias = "STOREHOST")]
+    #[must_use]
+    pub const fn store_host(self) -> usize {
+        self.store_ms() + 8
+    }
+
+    /// Position of the number of times the message was consumed again, 4 bytes.
+    #[must_use]
+    pub const fn reconsume_times(self) -> usize {
+        self.reconsume_times as usize
+    }
+
+    /// Position of the log offset of the transaction's prepared record, 8 bytes.
+    #[must_use]
+    pub const fn prepared_transaction_offset(self) -> usize {
+        self.reconsume_times() + 4
+    }
+
+    /// Position of the body's length, 4 bytes.
+    #[must_use]
+    pub const fn body_length(self) -> usize {
+        self.prepared_transaction_offset() + 8
+    }
+
+    /// Position of the body. The topic's length follows the body.
+    #[must_use]
+    pub const fn body(self) -> usize {
+        self.body_length() + 4
+    }
+}
+
+/// The longest header: both hosts IPv6, up to the body.
+pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body();
+
+const _: () = assert!(Layout::of(SysFlag(0)).body() == 88);
+const _: () = assert!(MAX_HEADER_BYTES == 112);
+
+/// Computes the CRC that a record stores of its body: the lower 31 bits of CRC-32, and 0 of an empty body.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(mqlog::format::record::body_crc(b"hello0"), 0x7036_E992);
+/// assert_eq!(mqlog::format::record::body_crc(b""), 0);
+/// ```
+#[must_use]
+pub fn body_crc(body: &[u8]) -> u32 {
+    mask_crc(crc32fast::hash(body))
+}
+
+/// Drops the sign bit, as the format does with every CRC it stores.
+pub(super) const fn mask_crc(crc: u32) -> u32 {
+    crc & 0x7FFF_FFFF
+}
+
+/// Writes a host over the first bytes of `at` and returns how many it took.
+pub(super) fn write_host(at: &mut [u8], host: SocketAddr) -> usize {
+    let address_bytes = match host.ip() {
+        IpAddr::V4(address) => {
+            at[..4].copy_from_slice(&address.octets());
+            4
+        }
+        IpAddr::V6(address) => {
+            at[..16].copy_from_slice(&address.octets());
+            16
+        }
+    };
+    BigEndian::write_u32(&mut at[address_bytes..], host.port().into());
+    address_bytes + 4
+}
+
+/// Reads the host that is all of `bytes`, or returns the port that is none.
+pub(super) fn read_host(bytes: &[u8]) -> Result<SocketAddr, i32> {
+    let address_bytes = bytes.len() - 4;
+    let stored = BigEndian::read_i32(&bytes[address_bytes..]);
+    let port = u16::try_from(stored).map_err(|_| stored)?;
+    let ip = if let Some(octets) = bytes.first_chunk::<16>() {
+        IpAddr::V6(Ipv6Addr::from(*octets))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+    };
+    Ok(SocketAddr::new(ip, port))
+}

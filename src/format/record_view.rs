@@ -1,0 +1,536 @@
+//! The way out: bytes become a borrowed view of a record, or a typed reason why they are none.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::message_id::OffsetMessageId;
+use super::properties::{CRC32, KEYS, NAME_END, Properties, TAGS, UNIQ_KEY, VALUE_END};
+use super::record_layout::{
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT,
+    LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
+    TOTAL_SIZE_AT, Version, mask_crc, read_host,
+};
+
+/// From this length on, combining two CRCs costs less than reading the body twice.
+const COMBINE_FROM_BYTES: usize = 2048;
+
+/// Why bytes are not a whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Length and magic number are both 0: nothing was written here.
+    #[error("nothing was written here")]
+    Zero,
+    /// The bytes end before the record does.
+    #[error("{have} bytes where a record needs {need}")]
+    TooShort {
+        /// The bytes that the record says it has, or that its beginning has.
+        need: usize,
+        /// The bytes that were given.
+        have: usize,
+    },
+    /// The magic number is none of the three.
+    #[error("unknown magic number {0:#010X}")]
+    Magic(u32),
+    /// An end-of-file blank stands where a record was expected.
+    #[error("an end-of-file blank, not a record")]
+    Blank,
+    /// A number that is never negative is negative.
+    #[error("{field} is negative: {value}")]
+    Negative {
+        /// The field's name in this crate.
+        field: &'static str,
+        /// What is stored.
+        value: i64,
+    },
+    /// A length does not fit into the record, or a port is none.
+    #[error("{field} is {value}, more than {limit}")]
+    Length {
+        /// The field's name in this crate.
+        field: &'static str,
+        /// What is stored.
+        value: u64,
+        /// The largest possible value.
+        limit: u64,
+    },
+    /// The record's length is not what its fields add up to.
+    #[error("the record's length is {stored}, its fields have {computed}")]
+    TotalSize {
+        /// The length that is stored.
+        stored: u32,
+        /// The length that the fields have, or have at least.
+        computed: u32,
+    },
+    /// The body's CRC is not the stored one.
+    #[error("the body's CRC is {computed:#010X}, stored is {stored:#010X}")]
+    BodyCrc {
+        /// The CRC in the record's header.
+        stored: u32,
+        /// The CRC of the body.
+        computed: u32,
+    },
+    /// The record's CRC is not the stored one.
+    #[error("the record's CRC is {computed:#010X}, stored is {stored:#010X}")]
+    RecordCrc {
+        /// The CRC in the record's last property.
+        stored: u32,
+        /// The CRC of the record without that property.
+        computed: u32,
+    },
+    /// The CRC property itself is damaged.
+    #[error("the record's CRC property is damaged")]
+    CrcProperty,
+}
+
+/// What a record's last property says about its CRC.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::record::CrcProperty;
+/// assert_eq!(CrcProperty::of(b"__CRC32#\x016950376781\x02"), CrcProperty::Present(1_876_730_596));
+/// assert_eq!(CrcProperty::of(b"__CRB32#\x016950376781\x02"), CrcProperty::Damaged);
+/// assert_eq!(CrcProperty::of(b"TAGS\x01TagA\x02"), CrcProperty::Absent);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CrcProperty {
+    /// There is none.
+    Absent,
+    /// There is one, with this value.
+    Present(u32),
+    /// There was one: its fixed bytes differ in one or two places, or its digits are not a CRC.
+    Damaged,
+}
+
+impl CrcProperty {
+    /// Looks at the last 20 bytes of encoded properties.
+    ///
+    /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
+    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own.
+    #[must_use]
+    pub fn of(properties: &[u8]) -> Self {
+        let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
+            return Self::Absent;
+        };
+        let wrong = CRC32
+            .bytes()
+            .zip(property)
+            .filter(|(expected, found)| expected != *found)
+            .count()
+            + usize::from(property[CRC32.len()] != NAME_END)
+            + usize::from(property[CRC_PROPERTY_BYTES - 1] != VALUE_END);
+        let is_own = before.last().is_none_or(|last| *last == VALUE_END);
+        match wrong {
+            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1])
+                .map_or(Self::Damaged, Self::Present),
+            1 | 2 if is_own => Self::Damaged,
+            _ => Self::Absent,
+        }
+    }
+}
+
+/// Reads the digits, the last one first; `None` if they are no digits or no CRC of 31 bits.
+fn digits_value(digits: &[u8]) -> Option<u32> {
+    let mut value = 0_u64;
+    for digit in digits.iter().rev() {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + u64::from(digit - b'0');
+    }
+    u32::try_from(value)
+        .ok()
+        .filter(|value| *value == mask_crc(*value))
+}
+
+/// What stands at a place in a log file.
+#[derive(Debug, Clone, Copy)]
+pub enum Item<'a> {
+    /// A record.
+    Record(RecordView<'a>),
+    /// The end of the file's records.
+    Blank {
+        /// The bytes from the blank's first to the file's end, as stored. RocketMQ does not look at them.
+        bytes: u32,
+    },
+}
+
+impl<'a> Item<'a> {
+    /// Decodes what begins at the first byte of `bytes`, which may go beyond the item's end.
+    ///
+    /// Checks the structure: magic number, signs, lengths, and that they add up to the record's length. Not the CRCs:
+    /// [`RecordView::verify`] does.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecordError::TooShort`] if `bytes` has less than 8 bytes
+    /// - [`RecordError::Zero`] if the length and the magic number are 0
+    /// - [`RecordError::Magic`] if the magic number is unknown
+    /// - [`RecordError::Negative`] if the length is
+    /// - [`RecordError::TotalSize`] if a blank is shorter than itself
+    /// - those of a record's fields, in the order of the fields: `TooShort`, `TotalSize`, `Negative`, `Length`
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        if bytes.len() < BLANK_BYTES {
+            return Err(RecordError::TooShort {
+                need: BLANK_BYTES,
+                have: bytes.len(),
+            });
+        }
+        let total = BigEndian::read_i32(&bytes[TOTAL_SIZE_AT..]);
+        let magic = BigEndian::read_u32(&bytes[MAGIC_AT..]);
+        let version = match magic {
+            0 if total == 0 => return Err(RecordError::Zero),
+            BLANK_MAGIC => None,
+            _ => Some(Version::from_magic(magic).ok_or(RecordError::Magic(magic))?),
+        };
+        let total = u32::try_from(total).map_err(|_| RecordError::Negative {
+            field: "total size",
+            value: total.into(),
+        })?;
+        match version {
+            Some(version) => RecordView::of_version(version, total, bytes).map(Self::Record),
+            None if total < BLANK_BYTES as u32 => Err(RecordError::TotalSize {
+                stored: total,
+                computed: BLANK_BYTES as u32,
+            }),
+            None => Ok(Self::Blank { bytes: total }),
+        }
+    }
+}
+
+/// A record in borrowed bytes whose structure was checked.
+///
+/// Every getter reads the bytes; none allocates but those that return a `String`.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Exactly the record.
+    bytes: &'a [u8],
+    version: Version,
+    layout: Layout,
+    /// The body's end, where the topic's length is.
+    body_end: u32,
+    /// The properties' first byte; their length is in the two bytes before.
+    properties_at: u32,
+}
+
+impl<'a> RecordView<'a> {
+    /// Decodes the record at the first byte of `bytes`, which may go beyond its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Item::decode`], and [`RecordError::Blank`] if there is an end-of-file blank.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match Item::decode(bytes)? {
+            Item::Record(record) => Ok(record),
+            Item::Blank { .. } => Err(RecordError::Blank),
+        }
+    }
+
+    fn of_version(version: Version, total: u32, bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let record_bytes = total as usize;
+        if record_bytes > bytes.len() {
+            return Err(RecordError::TooShort {
+                need: record_bytes,
+                have: bytes.len(),
+            });
+        }
+        let bytes = &bytes[..record_bytes];
+        if record_bytes < Layout::of(SysFlag(0)).body() {
+            return Err(RecordError::TotalSize {
+                stored: total,
+                computed: Layout::of(SysFlag(0)).body() as u32,
+            });
+        }
+        let layout = Layout::of(SysFlag(BigEndian::read_i32(&bytes[SYS_FLAG_AT..])));
+        let topic_length_bytes = version.topic_length_bytes();
+        let fixed_bytes = layout.body() + topic_length_bytes + 2;
+        if record_bytes < fixed_bytes {
+            return Err(RecordError::TotalSize {
+                stored: total,
+                computed: fixed_bytes as u32,
+            });
+        }
+        check_header(bytes, layout)?;
+
+        let mut free = record_bytes - fixed_bytes;
+        let body_bytes = length(
+            "body length",
+            BigEndian::read_i32(&bytes[layout.body_length()..]),
+            free,
+        )?;
+        free -= body_bytes;
+        let body_end = layout.body() + body_bytes;
+        let topic_length = match version {
+            Version::V1 => i32::from(bytes[body_end] as i8),
+            Version::V2 => i32::from(BigEndian::read_i16(&bytes[body_end..])),
+        };
+        let topic_bytes = length("topic length", topic_length, free)?;
+        free -= topic_bytes;
+        let properties_at = body_end + topic_length_bytes + topic_bytes + 2;
+        let properties_length = i32::from(BigEndian::read_i16(&bytes[properties_at - 2..]));
+        let properties_bytes = length("properties length", properties_length, free)?;
+        if properties_bytes != free {
+            return Err(RecordError::TotalSize {
+                stored: total,
+                computed: total - (free - properties_bytes) as u32,
+            });
+        }
+        Ok(Self {
+            bytes,
+            version,
+            layout,
+            body_end: body_end as u32,
+            properties_at: properties_at as u32,
+        })
+    }
+
+    /// Returns the record's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Returns the record's length.
+    #[must_use]
+    pub fn record_bytes(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    /// Returns the kind of record.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns the stored CRC of the body.
+    #[must_use]
+    pub fn body_crc(&self) -> u32 {
+        BigEndian::read_u32(&self.bytes[BODY_CRC_AT..])
+    }
+
+    /// Returns the queue of the topic.
+    #[must_use]
+    pub fn queue_id(&self) -> i32 {
+        BigEndian::read_i32(&self.bytes[QUEUE_ID_AT..])
+    }
+
+    /// Returns the user's flag.
+    #[must_use]
+    pub fn flag(&self) -> i32 {
+        BigEndian::read_i32(&self.bytes[FLAG_AT..])
+    }
+
+    /// Returns the message's number in its queue; 0 in prepared and rolled-back records.
+    #[must_use]
+    pub fn queue_offset(&self) -> u64 {
+        BigEndian::read_u64(&self.bytes[QUEUE_OFFSET_AT..])
+    }
+
+    /// Returns the position in the log that the record says it has.
+    #[must_use]
+    pub fn log_offset(&self) -> u64 {
+        BigEndian::read_u64(&self.bytes[LOG_OFFSET_AT..])
+    }
+
+    /// Returns the system flag.
+    #[must_use]
+    pub fn sys_flag(&self) -> SysFlag {
+        SysFlag(BigEndian::read_i32(&self.bytes[SYS_FLAG_AT..]))
+    }
+
+    /// Returns when the producer made the message, in ms since 1970.
+    #[must_use]
+    pub fn born_ms(&self) -> i64 {
+        BigEndian::read_i64(&self.bytes[BORN_MS_AT..])
+    }
+
+    /// Returns where the producer is.
+    #[must_use]
+    pub fn born_host(&self) -> SocketAddr {
+        checked_host(&self.bytes[BORN_HOST_AT..self.layout.store_ms()])
+    }
+
+    /// Returns when the message was stored, in ms since 1970.
+    #[must_use]
+    pub fn store_ms(&self) -> i64 {
+        BigEndian::read_i64(&self.bytes[self.layout.store_ms()..])
+    }
+
+    /// Returns where the store is.
+    #[must_use]
+    pub fn store_host(&self) -> SocketAddr {
+        let bytes = &self.bytes[self.layout.store_host()..self.layout.reconsume_times()];
+        checked_host(bytes)
+    }
+
+    /// Returns how often a consumer gave the message back.
+    #[must_use]
+    pub fn reconsume_times(&self) -> i32 {
+        BigEndian::read_i32(&self.bytes[self.layout.reconsume_times()..])
+    }
+
+    /// Returns the log offset of the transaction's prepared record, else 0.
+    #[must_use]
+    pub fn prepared_transaction_offset(&self) -> i64 {
+        BigEndian::read_i64(&self.bytes[self.layout.prepared_transaction_offset()..])
+    }
+
+    /// Returns the body as stored.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[self.layout.body()..self.body_end as usize]
+    }
+
+    /// Returns the topic as stored.
+    #[must_use]
+    pub fn topic_bytes(&self) -> &'a [u8] {
+        &self.bytes[self.body_end as usize + self.version.topic_length_bytes()
+            ..self.properties_at as usize - 2]
+    }
+
+    /// Returns the topic; bytes that are not UTF-8 are replaced.
+    #[must_use]
+    pub fn topic(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.topic_bytes())
+    }
+
+    /// Returns the properties.
+    #[must_use]
+    pub fn properties(&self) -> Properties<'a> {
+        Properties::new(&self.bytes[self.properties_at as usize..])
+    }
+
+    /// Returns the offset message id: the store's host and the record's position, in hexadecimal.
+    #[must_use]
+    pub fn message_id(&self) -> String {
+        OffsetMessageId {
+            host: self.store_host(),
+            log_offset: self.log_offset(),
+        }
+        .to_string()
+    }
+
+    /// Returns the id that the producer gave the message.
+    #[must_use]
+    pub fn unique_key(&self) -> Option<Cow<'a, str>> {
+        self.properties().get_str(UNIQ_KEY)
+    }
+
+    /// Returns the words of the property KEYS.
+    pub fn keys(&self) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+        let keys = self.properties().get(KEYS).unwrap_or_default();
+        keys.split(|byte| *byte == b' ')
+            .filter(|word| !word.is_empty())
+            .map(String::from_utf8_lossy)
+    }
+
+    /// Returns the property TAGS.
+    #[must_use]
+    pub fn tags(&self) -> Option<Cow<'a, str>> {
+        self.properties().get_str(TAGS)
+    }
+
+    /// Returns what the last property says about the record's CRC, without computing it.
+    #[must_use]
+    pub fn crc_property(&self) -> CrcProperty {
+        CrcProperty::of(self.properties().as_bytes())
+    }
+
+    /// Compares the checksums that the record has, and returns its CRC property.
+    ///
+    /// The body's CRC is compared if there is a body, the record's CRC if there is one: a record without CRC property
+    /// is checked in its body only.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecordError::CrcProperty`] if the CRC property is damaged
+    /// - [`RecordError::BodyCrc`] if the body's CRC is not the stored one
+    /// - [`RecordError::RecordCrc`] if the record's CRC is not the stored one
+    pub fn verify(&self) -> Result<CrcProperty, RecordError> {
+        let property = self.crc_property();
+        match property {
+            CrcProperty::Damaged => return Err(RecordError::CrcProperty),
+            CrcProperty::Absent => self.check_body(crc32fast::hash(self.body()))?,
+            CrcProperty::Present(stored) => {
+                let (body_crc, record_crc) = self.both_crcs();
+                self.check_body(body_crc)?;
+                let computed = mask_crc(record_crc);
+                if computed != stored {
+                    return Err(RecordError::RecordCrc { stored, computed });
+                }
+            }
+        }
+        Ok(property)
+    }
+
+    fn check_body(&self, crc: u32) -> Result<(), RecordError> {
+        let (stored, computed) = (self.body_crc(), mask_crc(crc));
+        if !self.body().is_empty() && stored != computed {
+            return Err(RecordError::BodyCrc { stored, computed });
+        }
+        Ok(())
+    }
+
+    /// Computes the CRC of the body and that of the record without its last property, reading a long body once.
+    fn both_crcs(&self) -> (u32, u32) {
+        let covered = &self.bytes[..self.bytes.len() - CRC_PROPERTY_BYTES];
+        if self.body().len() < COMBINE_FROM_BYTES {
+            return (crc32fast::hash(self.body()), crc32fast::hash(covered));
+        }
+        let mut record = crc32fast::Hasher::new();
+        record.update(&covered[..self.layout.body()]);
+        let mut body = crc32fast::Hasher::new();
+        body.update(self.body());
+        record.combine(&body);
+        record.update(&covered[self.body_end as usize..]);
+        (body.finalize(), record.finalize())
+    }
+}
+
+/// Checks the fields in front of the body that cannot have every value.
+fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
+    for (field, at) in [
+        ("queue offset", QUEUE_OFFSET_AT),
+        ("log offset", LOG_OFFSET_AT),
+    ] {
+        let value = BigEndian::read_i64(&bytes[at..]);
+        if value < 0 {
+            return Err(RecordError::Negative { field, value });
+        }
+    }
+    check_host("born host's port", &bytes[BORN_HOST_AT..layout.store_ms()])?;
+    check_host(
+        "store host's port",
+        &bytes[layout.store_host()..layout.reconsume_times()],
+    )
+}
+
+/// Reads a host of a record whose header was checked.
+fn checked_host(bytes: &[u8]) -> SocketAddr {
+    read_host(bytes).expect("decode checked the port")
+}
+
+fn check_host(field: &'static str, bytes: &[u8]) -> Result<(), RecordError> {
+    match read_host(bytes) {
+        Ok(_) => Ok(()),
+        Err(port) => length(field, port, u16::MAX.into()).map(drop),
+    }
+}
+
+/// Turns a stored length into one that is not negative and at most `limit`.
+fn length(field: &'static str, stored: i32, limit: usize) -> Result<usize, RecordError> {
+    let length = usize::try_from(stored).map_err(|_| RecordError::Negative {
+        field,
+        value: stored.into(),
+    })?;
+    if length > limit {
+        return Err(RecordError::Length {
+            field,
+            value: length as u64,
+            limit: limit as u64,
+        });
+    }
+    Ok(length)
+}

@@ -1,0 +1,382 @@
+//! What a caller puts: a message, built by value.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use crate::error::Error;
+use crate::format::batch::batch_count;
+use crate::format::names::is_folder_name;
+use crate::format::properties::{self, Properties};
+use crate::format::record::{CRC_PROPERTY_BYTES, CrcProperty, MAX_PROPERTIES_BYTES, SysFlag};
+
+/// Digits of the largest offset, which the store writes into some properties.
+const OFFSET_DIGITS: usize = 19;
+
+/// A message to be put.
+///
+/// The topic and the queue decide where it goes; everything else is optional. What is left out, the store fills in: the
+/// born time with the time of the put, the hosts with its own.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::Message;
+/// let message = Message::new("orders").queue(3).body(b"4711 paid").tags("paid").key("4711");
+/// assert_eq!(message.topic(), "orders");
+/// assert_eq!(message.body_bytes(), b"4711 paid");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+#[doc(alias = "MessageExtBrokerInner")]
+pub struct Message<'a> {
+    pub(crate) topic: Cow<'a, str>,
+    pub(crate) queue_id: i32,
+    pub(crate) body: Cow<'a, [u8]>,
+    /// Names and values in the order they are stored; no name twice.
+    pub(crate) properties: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub(crate) flag: i32,
+    pub(crate) sys_flag: SysFlag,
+    pub(crate) born_ms: Option<i64>,
+    pub(crate) born_host: Option<SocketAddr>,
+    pub(crate) store_host: Option<SocketAddr>,
+    pub(crate) reconsume_times: i32,
+    pub(crate) prepared_transaction_offset: i64,
+    /// What is wrong with a key that was added: once it is among the others its limits cannot be told.
+    key_fault: Option<&'static str>,
+}
+
+/// The limits that depend on the store's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MessageLimits {
+    pub(crate) max_body_bytes: usize,
+    pub(crate) max_topic_bytes: usize,
+}
+
+impl<'a> Message<'a> {
+    /// Makes a message of a topic, for queue 0, with an empty body.
+    pub fn new(topic: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            topic: topic.into(),
+            queue_id: 0,
+            body: Cow::Borrowed(&[]),
+            properties: Vec::new(),
+            flag: 0,
+            sys_flag: SysFlag(0),
+            born_ms: None,
+            born_host: None,
+            store_host: None,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            key_fault: None,
+        }
+    }
+
+    /// Chooses the queue of the topic.
+    pub fn queue(mut self, queue_id: i32) -> Self {
+        self.queue_id = queue_id;
+        self
+    }
+
+    /// Sets the body, which is borrowed.
+    pub fn body(mut self, body: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.body = Cow::Borrowed(body.as_ref());
+        self
+    }
+
+    /// Sets the body, which is owned by the message.
+    pub fn owned_body(mut self, body: Vec<u8>) -> Self {
+        self.body = Cow::Owned(body);
+        self
+    }
+
+    /// Sets the tags, by which consumers choose messages.
+    pub fn tags(self, tags: impl Into<Cow<'a, str>>) -> Self {
+        self.property(properties::TAGS, tags)
+    }
+
+    /// Adds one key, by which the message can be queried. A key has no spaces.
+    pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
+        let key = key.into();
+        if key.is_empty() {
+            self.key_fault = Some("a key is empty");
+        } else if key.contains(' ') {
+            self.key_fault = Some("a key has a space, which separates keys");
+        }
+        match self
+            .properties
+            .iter_mut()
+            .find(|(name, _)| name == properties::KEYS)
+        {
+            Some((_, keys)) => {
+                let keys = keys.to_mut();
+                keys.push(' ');
+                keys.push_str(&key);
+                self
+            }
+            None => self.property(properties::KEYS, key),
+        }
+    }
+
+    /// Adds keys.
+    pub fn keys<K: Into<Cow<'a, str>>>(self, keys: impl IntoIterator<Item = K>) -> Self {
+        keys.into_iter().fold(self, Self::key)
+    }
+
+    /// Sets a property; a value that the name already has is replaced.
+    ///
+    /// `TAGS` and `KEYS` are the properties behind [`tags`](Self::tags) and [`key`](Self::key).
+    pub fn property(
+        mut self,
+        name: impl Into<Cow<'a, str>>,
+        value: impl Into<Cow<'a, str>>,
+    ) -> Self {
+        let (name, value) = (name.into(), value.into());
+        match self
+            .properties
+            .iter_mut()
+            .find(|(present, _)| *present == name)
+        {
+            Some((_, present)) => *present = value,
+            None => self.properties.push((name, value)),
+        }
+        self
+    }
+
+    /// Sets the properties of RocketMQ's encoded text, `name 0x01 value 0x02` and so on, in its order.
+    pub fn properties_text(self, text: &'a str) -> Self {
+        let text_of = |bytes: &'a [u8]| String::from_utf8_lossy(bytes);
+        let pairs = Properties::new(text.as_bytes()).iter();
+        pairs.fold(self, |message, (name, value)| {
+            message.property(text_of(name), text_of(value))
+        })
+    }
+
+    /// Sets the user's flag.
+    pub fn flag(mut self, flag: i32) -> Self {
+        self.flag = flag;
+        self
+    }
+
+    /// Sets the system flag; its two host bits are set by the store.
+    pub fn sys_flag(mut self, sys_flag: SysFlag) -> Self {
+        self.sys_flag = sys_flag;
+        self
+    }
+
+    /// Sets when the message was made, in ms since 1970.
+    pub fn born_ms(mut self, born_ms: i64) -> Self {
+        self.born_ms = Some(born_ms);
+        self
+    }
+
+    /// Sets where the message was made.
+    pub fn born_host(mut self, born_host: SocketAddr) -> Self {
+        self.born_host = Some(born_host);
+        self
+    }
+
+    /// Sets where the message is stored.
+    pub fn store_host(mut self, store_host: SocketAddr) -> Self {
+        self.store_host = Some(store_host);
+        self
+    }
+
+    /// Sets how often a consumer gave the message back.
+    pub fn reconsume_times(mut self, reconsume_times: i32) -> Self {
+        self.reconsume_times = reconsume_times;
+        self
+    }
+
+    /// Sets the log offset of the transaction's prepared record.
+    pub fn prepared_transaction_offset(mut self, log_offset: i64) -> Self {
+        self.prepared_transaction_offset = log_offset;
+        self
+    }
+
+    /// Returns the topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Returns the queue of the topic.
+    #[must_use]
+    pub fn queue_id(&self) -> i32 {
+        self.queue_id
+    }
+
+    /// Returns the body.
+    #[must_use]
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Returns the value of a property.
+    pub(crate) fn property_value(&self, name: &str) -> Option<&str> {
+        self.properties
+            .iter()
+            .find(|(present, _)| present == name)
+            .map(|(_, value)| value.as_ref())
+    }
+
+    /// Appends the encoded properties, each with its last separator, without those that the store computes.
+    pub(crate) fn encode_properties(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.stored_properties() {
+            properties::push(out, name, value);
+        }
+    }
+
+    /// Returns the properties that are stored as the caller gave them.
+    fn stored_properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_light = self
+            .property_value(properties::INNER_MULTI_DISPATCH)
+            .is_some();
+        let is_batch = self.sys_flag.has(SysFlag::INNER_BATCH);
+        let pairs = self
+            .properties
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref()));
+        pairs.filter(move |(name, _)| match *name {
+            properties::CRC32 => false,
+            properties::INNER_MULTI_QUEUE_OFFSET => !is_light,
+            properties::INNER_BASE => !is_batch,
+            _ => true,
+        })
+    }
+
+    /// Checks what the store relies on.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TooLarge`] if the topic, the body or the properties are longer than allowed
+    /// - [`Error::InvalidMessage`] if the message cannot be stored as it is
+    pub(crate) fn check(&self, limits: &MessageLimits) -> Result<(), Error> {
+        check_bytes("topic", self.topic.len(), limits.max_topic_bytes)?;
+        check_bytes("body", self.body.len(), limits.max_body_bytes)?;
+        check_bytes(
+            "properties",
+            self.max_properties_bytes(),
+            MAX_PROPERTIES_BYTES,
+        )?;
+        check_that(
+            "topic",
+            is_folder_name(&self.topic),
+            "it cannot name a folder",
+        )?;
+        check_that("queue id", self.queue_id >= 0, "it is negative")?;
+        for (name, value) in &self.properties {
+            check_property(name, value)?;
+        }
+        check_that(
+            "keys",
+            self.key_fault.is_none(),
+            self.key_fault.unwrap_or_default(),
+        )?;
+        if let Some(names) = self.property_value(properties::INNER_MULTI_DISPATCH) {
+            let all_named = names.split(',').all(is_folder_name);
+            check_that(
+                properties::INNER_MULTI_DISPATCH,
+                all_named,
+                "a queue's name cannot name a folder",
+            )?;
+        }
+        self.check_inner_batch()
+    }
+
+    /// Returns the longest that the stored properties can get with what the store adds.
+    fn max_properties_bytes(&self) -> usize {
+        let given: usize = self
+            .stored_properties()
+            .map(|(name, value)| name.len() + value.len() + 2)
+            .sum();
+        let light = self
+            .property_value(properties::INNER_MULTI_DISPATCH)
+            .map_or(0, |names| {
+                let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
+                properties::INNER_MULTI_QUEUE_OFFSET.len() + 2 + offsets
+            });
+        let batch = if self.sys_flag.has(SysFlag::INNER_BATCH) {
+            properties::INNER_BASE.len() + 2 + OFFSET_DIGITS
+        } else {
+            0
+        };
+        given + light + batch + CRC_PROPERTY_BYTES
+    }
+
+    fn check_inner_batch(&self) -> Result<(), Error> {
+        let field = properties::INNER_NUM;
+        let count = self.property_value(field);
+        if !self.sys_flag.has(SysFlag::INNER_BATCH) {
+            return check_that(field, count.is_none(), "only an inner batch has it");
+        }
+        let count = count
+            .and_then(|count| count.parse::<i16>().ok())
+            .and_then(|count| usize::try_from(count).ok());
+        let Some(count) = count.filter(|count| *count > 0) else {
+            return check_that(
+                field,
+                false,
+                "an inner batch has a number of messages from 1 to 32767",
+            );
+        };
+        let found = batch_count(&self.body, count).map_err(|error| Error::InvalidMessage {
+            field: "body",
+            reason: error.to_string(),
+        })?;
+        check_that(field, found == count, "the body has fewer messages")
+    }
+}
+
+fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Error> {
+    if bytes > limit {
+        return Err(Error::TooLarge {
+            field,
+            value: bytes as u64,
+            limit: limit as u64,
+        });
+    }
+    Ok(())
+}
+
+fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
+    if !holds {
+        return Err(Error::InvalidMessage {
+            field,
+            reason: otherwise.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_property(name: &str, value: &str) -> Result<(), Error> {
+    let is_separator = |character: char| matches!(character, '\u{1}' | '\u{2}');
+    check_that("property", !name.is_empty(), "its name is empty")?;
+    check_that("property", !value.is_empty(), "its value is empty")?;
+    check_that(
+        "property",
+        !name.contains(is_separator),
+        "its name has a separator",
+    )?;
+    check_that(
+        "property",
+        !value.contains(is_separator),
+        "its value has a separator",
+    )?;
+    check_that(
+        "property",
+        !is_like_record_crc(name, value),
+        "a reader would take it for a damaged record CRC",
+    )
+}
+
+/// Tells whether a property looks so much like the record's CRC that its record would be taken for damaged.
+fn is_like_record_crc(name: &str, value: &str) -> bool {
+    let may_be =
+        name.len() + value.len() + 2 == CRC_PROPERTY_BYTES || name.ends_with(properties::CRC32);
+    if !may_be || name == properties::CRC32 {
+        return false;
+    }
+    let mut encoded = Vec::with_capacity(name.len() + value.len() + 2);
+    properties::push(&mut encoded, name, value);
+    CrcProperty::of(&encoded) != CrcProperty::Absent
+}
