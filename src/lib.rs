@@ -1,14 +1,27 @@
 //! mqlog: the persistence core of a message broker.
 
 mod clock;
+mod commit_log;
+mod consume_queue;
 pub mod disk;
+mod drive;
 mod error;
+mod flush;
+pub mod format;
+mod mapped_file;
 mod message;
 mod offset;
-
-pub mod format;
+mod progress;
+mod side;
+mod view;
 
 pub use clock::{Clock, SystemClock};
+pub use commit_log::{Appended, CommitLog, LogScan, ScanItem};
+pub use consume_queue::{ConsumeQueue, QueueItem, TimeBound};
+pub use drive::Drive;
 pub use error::{Corruption, Error, Result};
+pub use flush::{FlushPolicy, FlushService, FlushTarget};
+pub use mapped_file::Slice;
 pub use message::Message;
 pub use offset::{LogOffset, QueueCursor, QueueOffset};
+pub use view::MessageView;
