@@ -12,7 +12,7 @@ use crate::disk::{File, OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::names::{log_file_name, parse_log_file_name};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
-use crate::side::derived::FileState;
+use crate::side::FileState;
 
 /// Entries are read and compared in pieces of about this many bytes.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use super::entry_files::Kind;
 use super::queue::{ConsumeQueue, Extent, Writer};
 use crate::error::Result;
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::derived::{FileState, QueueState};
+use crate::side::{FileState, QueueState};
 
 /// How the session before ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
