@@ -2,6 +2,7 @@
 
 mod clock;
 mod commit_log;
+mod consume_queue;
 pub mod disk;
 mod drive;
 mod error;
@@ -17,6 +18,7 @@ mod view;
 
 pub use clock::{Clock, SystemClock};
 pub use commit_log::{Appended, CommitLog, LogScan, ScanItem};
+pub use consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 pub use drive::Drive;
 pub use error::{Corruption, Error, Result};
 pub use flush::{FlushPolicy, FlushService, FlushTarget};
