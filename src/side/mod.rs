@@ -88,7 +88,7 @@ use crate::offset::LogOffset;
 
 pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState};
 pub(crate) use format::StoreFormat;
-pub(crate) use rocketmq::{create_abort, has_abort, remove_abort};
+pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, remove_abort, store_checkpoint};
 pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
 
 const FORMAT: &str = "format";

@@ -400,6 +400,26 @@ mod watermark {
     }
 
     #[test]
+    fn threads_that_change_different_parts_do_not_undo_each_other() {
+        let (_dir, side, faults) = faulty_side();
+        let file = WatermarkFile::create(&side, &fresh()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (1..50).for_each(|n| file.update(|known| known.durable = LogOffset::new(n)).unwrap());
+            });
+            scope.spawn(|| {
+                (1..50).for_each(|n| file.update(|known| known.allocated = LogOffset::new((n + 1) << 20)).unwrap());
+            });
+        });
+        let expected = Watermark { durable: LogOffset::new(49), allocated: LogOffset::new(50 << 20), last: None };
+        assert_eq!(file.current(), expected);
+        assert_eq!(WatermarkFile::peek(&side).unwrap(), Some(expected));
+        let syncs = faults.syncs.load(Ordering::Relaxed);
+        file.update(|known| known.durable = LogOffset::new(49)).unwrap();
+        assert_eq!(faults.syncs.load(Ordering::Relaxed), syncs, "nothing changed, so nothing is written");
+    }
+
+    #[test]
     fn stores_from_many_threads_leave_one_of_them() {
         let (_dir, side) = side();
         let file = WatermarkFile::create(&side, &mark(1)).unwrap();
@@ -645,6 +665,49 @@ mod derived {
 
 mod rocketmq {
     use super::*;
+    use crate::format::checkpoint::Checkpoint;
+
+    fn stamps(n: i64) -> Checkpoint {
+        Checkpoint { log_ms: n, queue_ms: n + 1, index_ms: n + 2, master_flushed_offset: n + 3, confirm_offset: n + 4 }
+    }
+
+    #[test]
+    fn the_checkpoint_is_made_whole_and_then_written_in_place() {
+        let (dir, side, faults) = faulty_side();
+        let (storage, root, path) = (side.storage(), dir.path(), dir.path().join("checkpoint"));
+        assert_eq!(load_checkpoint(storage, root).unwrap(), None);
+        store_checkpoint(storage, root, &stamps(1)).unwrap();
+        assert_eq!(load_checkpoint(storage, root).unwrap(), Some(stamps(1)));
+        let mut expected = [1_i64, 2, 3, 4, 5].map(i64::to_be_bytes).concat();
+        expected.resize(4096, 0);
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        // What stands behind the fields is not ours to change; RocketMQ has the same file mapped.
+        expected[4095] = 9;
+        fs::write(&path, &expected).unwrap();
+        let syncs = faults.syncs.load(Ordering::Relaxed);
+        store_checkpoint(storage, root, &stamps(1 << 40)).unwrap();
+        assert_eq!(faults.syncs.load(Ordering::Relaxed), syncs + 1);
+        assert_eq!(load_checkpoint(storage, root).unwrap(), Some(stamps(1 << 40)));
+        assert_eq!(fs::read(&path).unwrap()[40..], expected[40..]);
+        assert!(!root.join("checkpoint.tmp").exists());
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_counts_as_missing_and_gets_its_length_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (storage, path) = (Storage::real(), dir.path().join("checkpoint"));
+        store_checkpoint(&storage, dir.path(), &stamps(7)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for len in (0..50).chain([4095]) {
+            fs::write(&path, &whole[..len]).unwrap();
+            let expected = (len >= 40).then(|| stamps(7));
+            assert_eq!(load_checkpoint(&storage, dir.path()).unwrap(), expected, "cut at {len}");
+        }
+        store_checkpoint(&storage, dir.path(), &stamps(7)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(load_checkpoint(&storage, dir.path()).unwrap(), None);
+    }
 
     #[test]
     fn abort_comes_and_goes_and_holds_the_process_id() {

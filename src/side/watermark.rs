@@ -85,14 +85,25 @@ impl WatermarkFile {
         Ok(Self { file, state: Mutex::new(State { sequence, current, failed: None }) })
     }
 
-    /// Writes the other slot and syncs it. After an error the state before still counts.
-    ///
-    /// After a failed sync nothing more is written: the next sync could succeed although the disk holds neither
-    /// state, and the one after it would then overwrite the only slot that is certain.
+    /// Stores `watermark` whatever was stored before; see [`update`](Self::update).
     pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
+        self.update(|known| *known = *watermark)
+    }
+
+    /// Changes what was stored last: writes the other slot and syncs it. After an error the state before still counts.
+    ///
+    /// `change` runs under the lock, so that two threads that each know one part do not undo each other's. What it
+    /// leaves as it was is not written again. After a failed sync nothing more is written: the next sync could succeed
+    /// although the disk holds neither state, and the one after it would then overwrite the only slot that is certain.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Watermark)) -> Result<()> {
         let mut state = self.lock();
         if let Some(error) = &state.failed {
             return Err(error.clone());
+        }
+        let mut watermark = state.current;
+        change(&mut watermark);
+        if watermark == state.current {
+            return Ok(());
         }
         let sequence = state.sequence + 1;
         self.file.write_at(&watermark.encode(sequence), slot_at(sequence) as u64)?;
@@ -102,7 +113,7 @@ impl WatermarkFile {
             return Err(error);
         }
         state.sequence = sequence;
-        state.current = *watermark;
+        state.current = watermark;
         Ok(())
     }
 
