@@ -23,6 +23,21 @@ pub(crate) struct StoreFormat {
     pub(crate) clean: bool,
 }
 
+impl Default for StoreFormat {
+    /// A small store's sizes: a queue file of 20,000 bytes, an index file of about 1.4 MiB.
+    fn default() -> Self {
+        Self {
+            log_file_bytes: 64 * 1024 * 1024,
+            queue_file_entries: 1_000,
+            batch_queue_file_entries: 1_000,
+            index_slots: 16_384,
+            index_entries: 65_536,
+            record_crc_from: None,
+            clean: false,
+        }
+    }
+}
+
 impl StoreFormat {
     /// Reads the file; `None` if there is none that can be believed.
     pub(crate) fn load(side: &SideFolder) -> Result<Option<Self>> {

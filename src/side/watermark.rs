@@ -79,6 +79,7 @@ impl WatermarkFile {
     }
 
     /// Stores `watermark` whatever was stored before; see [`update`](Self::update).
+    #[cfg(test)]
     pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
         self.update(|known| *known = *watermark)
     }
