@@ -2,11 +2,13 @@
 
 mod clock;
 mod commit_log;
+mod consume_queue;
 pub mod disk;
 mod drive;
 mod error;
 mod flush;
 pub mod format;
+mod index_file;
 mod mapped_file;
 mod message;
 mod offset;
@@ -16,9 +18,11 @@ mod view;
 
 pub use clock::{Clock, SystemClock};
 pub use commit_log::{Appended, CommitLog, LogScan, ScanItem};
+pub use consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 pub use drive::Drive;
 pub use error::{Corruption, Error, Result};
 pub use flush::{FlushPolicy, FlushService, FlushTarget};
+pub use index_file::IndexFile;
 pub use mapped_file::Slice;
 pub use message::Message;
 pub use offset::{LogOffset, QueueCursor, QueueOffset};
