@@ -1,5 +1,6 @@
 //! The commit log: append, read, scan, and what an opening makes of the files it finds.
 
+mod delete;
 mod durable;
 mod inspect;
 mod log;
@@ -19,4 +20,4 @@ pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_b
 pub(crate) use read::Rules;
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Cursors, Encoding, Unit, inner_count, light_queues};
+pub(crate) use unit::{Cursors, Encoding, Unit, light_queues, offsets_of};

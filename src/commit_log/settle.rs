@@ -173,6 +173,7 @@ fn share(
         leading: Mutex::new(Group::default()),
         flushed: Mutex::new((found.tail, found.last)),
         populated: AtomicU64::new(0),
+        deleted: Mutex::default(),
         preparer: OnceLock::new(),
         lock: Mutex::new(None),
         creation,
