@@ -150,7 +150,7 @@ impl MessageStore {
     /// let paid = TagFilter::parse("paid");
     /// let got = store.get("orders", 0, QueueOffset::ZERO, GetLimits::default(), &paid)?;
     /// assert_eq!((got.status, got.messages.len(), got.next), (GetStatus::Found, 1, QueueOffset::new(2)));
-    /// # Ok::<(), mqlog::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Source

@@ -50,7 +50,7 @@ impl MessageStore {
     ///     assert_eq!(message?.log_offset(), put.log_offset);
     /// }
     /// store.close()?;
-    /// # Ok::<(), mqlog::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: StoreOptions) -> Result<Self> {
         let levels = options.check()?;

@@ -34,7 +34,7 @@ impl MessageStore {
     /// store.put(Message::new("orders").key("BB").body(b"2"))?; // the same hash as "Aa"
     /// let found: Vec<_> = store.query("orders", "Aa", ..)?.collect::<Result<_, _>>()?;
     /// assert_eq!((found.len(), found[0].body()), (1, &b"1"[..]));
-    /// # Ok::<(), mqlog::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Source
