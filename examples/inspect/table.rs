@@ -72,7 +72,9 @@ pub(crate) fn message(view: &MessageView) -> String {
         ("body crc", format!("{:#010x}", view.body_crc())),
     ];
     let text = |bytes: &[u8]| shown(&String::from_utf8_lossy(bytes));
-    rows.extend(view.properties().iter().map(|(name, value)| ("property", format!("{} = {}", text(name), text(value)))));
+    rows.extend(
+        view.properties().iter().map(|(name, value)| ("property", format!("{} = {}", text(name), text(value)))),
+    );
     rows.push(("body", format!("{} bytes: {}", view.body().len(), body(view.body()))));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     lay_out("<<", &rows)
@@ -89,7 +91,11 @@ fn body(bytes: &[u8]) -> String {
 /// Text without what would move the cursor of a terminal.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, letter| {
-        if letter.is_control() { out.extend(letter.escape_default()) } else { out.push(letter) }
+        if letter.is_control() {
+            out.extend(letter.escape_default())
+        } else {
+            out.push(letter)
+        }
         out
     })
 }
