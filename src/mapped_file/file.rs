@@ -78,6 +78,10 @@ impl MappedFile {
         self.published.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.map.is_some()
+    }
+
     /// Publishes everything below a position: recovery found it whole, or the leader wrote it.
     pub(crate) fn publish(&self, position: u64) {
         assert!(position <= self.bytes, "nothing is published behind the end of a file");

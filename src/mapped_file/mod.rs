@@ -8,4 +8,4 @@ mod set;
 
 pub(crate) use file::{MappedFile, Writer};
 pub use file::Slice;
-pub(crate) use set::{Creation, MappedFiles};
+pub(crate) use set::{Creation, MappedFiles, list_log_files, write_zeros};

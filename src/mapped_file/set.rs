@@ -113,6 +113,15 @@ impl MappedFiles {
         dropped
     }
 
+    /// Drops the last file, which holds nothing.
+    pub(crate) fn drop_last(&self, file: &Arc<MappedFile>) {
+        self.change(|files| {
+            if files.last().is_some_and(|last| Arc::ptr_eq(last, file)) {
+                files.pop();
+            }
+        });
+    }
+
     fn change(&self, edit: impl FnOnce(&mut Vec<Arc<MappedFile>>)) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         edit(Arc::make_mut(&mut files));
