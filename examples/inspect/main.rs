@@ -116,7 +116,7 @@ fn show_log(store: &MessageStore, args: &Args, output: &mut Output) -> Result<()
     let begin = if from > start && store.read(from).is_ok() { from } else { start };
     let records = store.scan(begin).map(|item| match item? {
         ScanItem::Record(view) if view.log_offset() >= from => Ok(Some(view)),
-        ScanItem::Record(_) | ScanItem::Blank { .. } => Ok(None),
+        ScanItem::Record(_) | ScanItem::Blank(_) => Ok(None),
         ScanItem::Damaged(damage) => Err(Error::Corrupt(damage)),
     });
     show_records(records, args, output)

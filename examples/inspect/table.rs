@@ -90,14 +90,15 @@ fn body(bytes: &[u8]) -> String {
 
 /// Text without what would move the cursor of a terminal.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().fold(String::new(), |mut out, letter| {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
         if letter.is_control() {
-            out.extend(letter.escape_default())
+            out.extend(letter.escape_default());
         } else {
-            out.push(letter)
+            out.push(letter);
         }
-        out
-    })
+    }
+    out
 }
 
 fn shortened(text: &str) -> String {

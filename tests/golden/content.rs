@@ -24,7 +24,7 @@ impl Content {
         for item in store.scan(log.start) {
             match item.expect("the log can be read") {
                 ScanItem::Record(view) => records.push(record(&view)),
-                ScanItem::Blank { .. } => {}
+                ScanItem::Blank(_) => {}
                 ScanItem::Damaged(damage) => damaged.push(damage.range),
             }
         }
