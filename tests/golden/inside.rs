@@ -19,17 +19,17 @@ use crate::opened::{check_more, put_more};
 type LogFiles = BTreeMap<u64, Vec<u8>>;
 
 /// What should be seen of a damaged store.
-struct Whole {
-    records: Vec<Value>,
+pub(crate) struct Whole {
+    pub(crate) records: Vec<Value>,
     /// From the first damaged record to the next whole one.
     damage: Range<u64>,
-    queues: Queues,
-    keys: Keys,
+    pub(crate) queues: Queues,
+    pub(crate) keys: Keys,
 }
 
 impl Whole {
     /// Compares the store's log with the undamaged one: a record is whole if its bytes are the same in both.
-    fn of(golden: &Golden, store: &Store, log: &LogFiles) -> Self {
+    pub(crate) fn of(golden: &Golden, store: &Store, log: &LogFiles) -> Self {
         let undamaged = log_files(&Copy::unpack(golden.archives(), &store.undamaged_name()).path());
         let all = golden.undamaged_records(store);
         let is_whole = |record: &Value| {

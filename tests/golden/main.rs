@@ -8,6 +8,7 @@ mod content;
 mod disk;
 mod expected;
 mod inside;
+mod inspect;
 mod opened;
 
 use std::ops::AddAssign;
@@ -112,4 +113,10 @@ fn a_read_only_open_shows_the_store_and_changes_nothing() {
         },
     );
     println!("read before anything opened it: {counts:?}");
+}
+
+#[test]
+fn inspect_shows_a_store_that_nobody_opened() {
+    let counts = compare_each(|_| true, inspect::compare);
+    println!("inspected before anything opened it (of queues and keys some): {counts:?}");
 }
