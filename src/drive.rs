@@ -5,6 +5,7 @@
 //! a full disk only makes it pause.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -96,6 +97,12 @@ impl Waker {
 pub(crate) struct Task {
     work: Arc<Work>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Task").finish_non_exhaustive()
+    }
 }
 
 impl Task {

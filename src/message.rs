@@ -102,11 +102,7 @@ impl<'a> Message<'a> {
         } else if key.contains(' ') {
             self.key_fault = Some("a key has a space, which separates keys");
         }
-        match self
-            .properties
-            .iter_mut()
-            .find(|(name, _)| name == properties::KEYS)
-        {
+        match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
             Some((_, keys)) => {
                 let keys = keys.to_mut();
                 keys.push(' ');
@@ -125,17 +121,9 @@ impl<'a> Message<'a> {
     /// Sets a property; a value that the name already has is replaced.
     ///
     /// `TAGS` and `KEYS` are the properties behind [`tags`](Self::tags) and [`key`](Self::key).
-    pub fn property(
-        mut self,
-        name: impl Into<Cow<'a, str>>,
-        value: impl Into<Cow<'a, str>>,
-    ) -> Self {
+    pub fn property(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         let (name, value) = (name.into(), value.into());
-        match self
-            .properties
-            .iter_mut()
-            .find(|(present, _)| *present == name)
-        {
+        match self.properties.iter_mut().find(|(present, _)| *present == name) {
             Some((_, present)) => *present = value,
             None => self.properties.push((name, value)),
         }
@@ -146,9 +134,7 @@ impl<'a> Message<'a> {
     pub fn properties_text(self, text: &'a str) -> Self {
         let text_of = |bytes: &'a [u8]| String::from_utf8_lossy(bytes);
         let pairs = Properties::new(text.as_bytes()).iter();
-        pairs.fold(self, |message, (name, value)| {
-            message.property(text_of(name), text_of(value))
-        })
+        pairs.fold(self, |message, (name, value)| message.property(text_of(name), text_of(value)))
     }
 
     /// Sets the user's flag.
@@ -194,29 +180,23 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the topic.
-    #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
     /// Returns the queue of the topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.queue_id
     }
 
     /// Returns the body.
-    #[must_use]
     pub fn body_bytes(&self) -> &[u8] {
         &self.body
     }
 
     /// Returns the value of a property.
     pub(crate) fn property_value(&self, name: &str) -> Option<&str> {
-        self.properties
-            .iter()
-            .find(|(present, _)| present == name)
-            .map(|(_, value)| value.as_ref())
+        self.properties.iter().find(|(present, _)| present == name).map(|(_, value)| value.as_ref())
     }
 
     /// Appends the encoded properties, each with its last separator, without those that the store computes.
@@ -228,14 +208,9 @@ impl<'a> Message<'a> {
 
     /// Returns the properties that are stored as the caller gave them.
     fn stored_properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        let is_light = self
-            .property_value(properties::INNER_MULTI_DISPATCH)
-            .is_some();
+        let is_light = self.property_value(properties::INNER_MULTI_DISPATCH).is_some();
         let is_batch = self.sys_flag.has(SysFlag::INNER_BATCH);
-        let pairs = self
-            .properties
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_ref()));
+        let pairs = self.properties.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         pairs.filter(move |(name, _)| match *name {
             properties::CRC32 => false,
             properties::INNER_MULTI_QUEUE_OFFSET => !is_light,
@@ -253,53 +228,29 @@ impl<'a> Message<'a> {
     pub(crate) fn check(&self, limits: &MessageLimits) -> Result<(), Error> {
         check_bytes("topic", self.topic.len(), limits.max_topic_bytes)?;
         check_bytes("body", self.body.len(), limits.max_body_bytes)?;
-        check_bytes(
-            "properties",
-            self.max_properties_bytes(),
-            MAX_PROPERTIES_BYTES,
-        )?;
-        check_that(
-            "topic",
-            is_folder_name(&self.topic),
-            "it cannot name a folder",
-        )?;
+        check_bytes("properties", self.max_properties_bytes(), MAX_PROPERTIES_BYTES)?;
+        check_that("topic", is_folder_name(&self.topic), "it cannot name a folder")?;
         check_that("queue id", self.queue_id >= 0, "it is negative")?;
         for (name, value) in &self.properties {
             check_property(name, value)?;
         }
-        check_that(
-            "keys",
-            self.key_fault.is_none(),
-            self.key_fault.unwrap_or_default(),
-        )?;
+        check_that("keys", self.key_fault.is_none(), self.key_fault.unwrap_or_default())?;
         if let Some(names) = self.property_value(properties::INNER_MULTI_DISPATCH) {
             let all_named = names.split(',').all(is_folder_name);
-            check_that(
-                properties::INNER_MULTI_DISPATCH,
-                all_named,
-                "a queue's name cannot name a folder",
-            )?;
+            check_that(properties::INNER_MULTI_DISPATCH, all_named, "a queue's name cannot name a folder")?;
         }
         self.check_inner_batch()
     }
 
     /// Returns the longest that the stored properties can get with what the store adds.
     fn max_properties_bytes(&self) -> usize {
-        let given: usize = self
-            .stored_properties()
-            .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        let light = self
-            .property_value(properties::INNER_MULTI_DISPATCH)
-            .map_or(0, |names| {
-                let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
-                properties::INNER_MULTI_QUEUE_OFFSET.len() + 2 + offsets
-            });
-        let batch = if self.sys_flag.has(SysFlag::INNER_BATCH) {
-            properties::INNER_BASE.len() + 2 + OFFSET_DIGITS
-        } else {
-            0
-        };
+        let given: usize = self.stored_properties().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let light = self.property_value(properties::INNER_MULTI_DISPATCH).map_or(0, |names| {
+            let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
+            properties::INNER_MULTI_QUEUE_OFFSET.len() + 2 + offsets
+        });
+        let batch =
+            if self.sys_flag.has(SysFlag::INNER_BATCH) { properties::INNER_BASE.len() + 2 + OFFSET_DIGITS } else { 0 };
         given + light + batch + CRC_PROPERTY_BYTES
     }
 
@@ -309,41 +260,26 @@ impl<'a> Message<'a> {
         if !self.sys_flag.has(SysFlag::INNER_BATCH) {
             return check_that(field, count.is_none(), "only an inner batch has it");
         }
-        let count = count
-            .and_then(|count| count.parse::<i16>().ok())
-            .and_then(|count| usize::try_from(count).ok());
+        let count = count.and_then(|count| count.parse::<i16>().ok()).and_then(|count| usize::try_from(count).ok());
         let Some(count) = count.filter(|count| *count > 0) else {
-            return check_that(
-                field,
-                false,
-                "an inner batch has a number of messages from 1 to 32767",
-            );
+            return check_that(field, false, "an inner batch has a number of messages from 1 to 32767");
         };
-        let found = batch_count(&self.body, count).map_err(|error| Error::InvalidMessage {
-            field: "body",
-            reason: error.to_string(),
-        })?;
+        let found = batch_count(&self.body, count)
+            .map_err(|error| Error::InvalidMessage { field: "body", reason: error.to_string() })?;
         check_that(field, found == count, "the body has fewer messages")
     }
 }
 
 fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Error> {
     if bytes > limit {
-        return Err(Error::TooLarge {
-            field,
-            value: bytes as u64,
-            limit: limit as u64,
-        });
+        return Err(Error::TooLarge { field, value: bytes as u64, limit: limit as u64 });
     }
     Ok(())
 }
 
 fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
     if !holds {
-        return Err(Error::InvalidMessage {
-            field,
-            reason: otherwise.to_owned(),
-        });
+        return Err(Error::InvalidMessage { field, reason: otherwise.to_owned() });
     }
     Ok(())
 }
@@ -352,31 +288,144 @@ fn check_property(name: &str, value: &str) -> Result<(), Error> {
     let is_separator = |character: char| matches!(character, '\u{1}' | '\u{2}');
     check_that("property", !name.is_empty(), "its name is empty")?;
     check_that("property", !value.is_empty(), "its value is empty")?;
-    check_that(
-        "property",
-        !name.contains(is_separator),
-        "its name has a separator",
-    )?;
-    check_that(
-        "property",
-        !value.contains(is_separator),
-        "its value has a separator",
-    )?;
-    check_that(
-        "property",
-        !is_like_record_crc(name, value),
-        "a reader would take it for a damaged record CRC",
-    )
+    check_that("property", !name.contains(is_separator), "its name has a separator")?;
+    check_that("property", !value.contains(is_separator), "its value has a separator")?;
+    check_that("property", !is_like_record_crc(name, value), "a reader would take it for a damaged record CRC")
 }
 
 /// Tells whether a property looks so much like the record's CRC that its record would be taken for damaged.
 fn is_like_record_crc(name: &str, value: &str) -> bool {
-    let may_be =
-        name.len() + value.len() + 2 == CRC_PROPERTY_BYTES || name.ends_with(properties::CRC32);
+    let may_be = name.len() + value.len() + 2 == CRC_PROPERTY_BYTES || name.ends_with(properties::CRC32);
     if !may_be || name == properties::CRC32 {
         return false;
     }
     let mut encoded = Vec::with_capacity(name.len() + value.len() + 2);
     properties::push(&mut encoded, name, value);
     CrcProperty::of(&encoded) != CrcProperty::Absent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::batch::{BatchItem, push_batch_item};
+
+    const LIMITS: MessageLimits = MessageLimits { max_body_bytes: 1000, max_topic_bytes: 127 };
+
+    fn encoded(message: &Message<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode_properties(&mut out);
+        out
+    }
+
+    /// The field that an invalid message's error names.
+    fn invalid(message: Message<'_>) -> Option<&'static str> {
+        match message.check(&LIMITS) {
+            Ok(()) => None,
+            Err(Error::InvalidMessage { field, .. }) => Some(field),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn properties_keep_the_order_they_were_set_in() {
+        let message = Message::new("t").key("k1").tags("TagA").keys(["k2", "k3"]).property("a", "b").tags("TagB");
+        assert_eq!(encoded(&message), b"KEYS\x01k1 k2 k3\x02TAGS\x01TagB\x02a\x01b\x02");
+        assert_eq!(invalid(message), None);
+    }
+
+    #[test]
+    fn encoded_properties_come_back_with_their_last_separator() {
+        let text = "UNIQ_KEY\u{1}U\u{2}KEYS\u{1}a b\u{2}WAIT\u{1}true";
+        let message = Message::new("t").properties_text(text);
+        assert_eq!(encoded(&message), [text.as_bytes(), b"\x02"].concat());
+        assert_eq!(invalid(message), None);
+    }
+
+    #[test]
+    fn what_the_store_computes_is_left_out() {
+        let crc = Message::new("t").property("__CRC32#", "0123456789").tags("T");
+        assert_eq!(encoded(&crc), b"TAGS\x01T\x02");
+        assert_eq!(invalid(crc), None);
+        let light = Message::new("t").property("INNER_MULTI_DISPATCH", "a").property("INNER_MULTI_QUEUE_OFFSET", "7");
+        assert_eq!(encoded(&light), b"INNER_MULTI_DISPATCH\x01a\x02");
+        let batch = Message::new("t").property("INNER_BASE", "7").sys_flag(SysFlag::INNER_BATCH);
+        assert_eq!(encoded(&batch), b"");
+    }
+
+    #[test]
+    fn a_body_is_borrowed_or_owned() {
+        let text = String::from("text");
+        assert_eq!(Message::new("t").body(&text).body_bytes(), b"text");
+        assert_eq!(Message::new("t").body("text").body_bytes(), b"text");
+        assert_eq!(Message::new(text).owned_body(vec![1]).body_bytes(), [1]);
+    }
+
+    #[test]
+    fn names_that_leave_their_folder_are_refused() {
+        for name in ["", ".", "..", "a/b", "a\0b"] {
+            assert_eq!(invalid(Message::new(name)), Some("topic"), "{name:?}");
+            let names = format!("good,{name}");
+            let light = Message::new("t").property("INNER_MULTI_DISPATCH", names.as_str());
+            assert_eq!(invalid(light), Some("INNER_MULTI_DISPATCH"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn properties_that_would_not_come_back_are_refused() {
+        for (name, value) in [("", "v"), ("n", ""), ("n\u{1}", "v"), ("n", "v\u{2}"), ("n", "\u{1}v")] {
+            assert_eq!(invalid(Message::new("t").property(name, value)), Some("property"), "{name:?} {value:?}");
+        }
+        for (name, value) in [("__CRC33#", "0123456789"), ("x__CRC32#", "0123456789")] {
+            assert_eq!(invalid(Message::new("t").property(name, value)), Some("property"), "{name}");
+        }
+        assert_eq!(invalid(Message::new("t").property("__CRC33#", "012345678")), None);
+        for key in ["", "a b"] {
+            assert_eq!(invalid(Message::new("t").key("k").key(key)), Some("keys"), "{key:?}");
+        }
+        assert_eq!(invalid(Message::new("t").queue(-1)), Some("queue id"));
+    }
+
+    #[test]
+    fn what_is_too_long_is_named_with_its_limit() {
+        let text = "a".repeat(MAX_PROPERTIES_BYTES);
+        for (message, named, expected) in [
+            (Message::new("a".repeat(128)), "topic", (128, 127)),
+            (Message::new("t").owned_body(vec![0; 1001]), "body", (1001, 1000)),
+            // 3 bytes for the name and the separators, 20 for the CRC.
+            (Message::new("t").property("n", &text[..32_745]), "properties", (32_768, 32_767)),
+        ] {
+            match message.check(&LIMITS) {
+                Err(Error::TooLarge { field, value, limit }) => assert_eq!((field, (value, limit)), (named, expected)),
+                other => panic!("{named}: {other:?}"),
+            }
+        }
+        assert_eq!(invalid(Message::new("t").property("n", &text[..32_744])), None);
+        assert_eq!(invalid(Message::new("a".repeat(127)).owned_body(vec![0; 1000])), None);
+    }
+
+    #[test]
+    fn room_is_kept_for_the_offsets_that_the_store_adds() {
+        let names = vec!["a"; 1000].join(",");
+        let message = Message::new("t").property("INNER_MULTI_DISPATCH", names);
+        assert_eq!(message.max_properties_bytes(), 20 + 2 + 1999 + 24 + 2 + 20_000 + CRC_PROPERTY_BYTES);
+    }
+
+    #[test]
+    fn an_inner_batch_has_the_messages_it_says() {
+        let mut body = Vec::new();
+        for _ in 0..2 {
+            push_batch_item(&mut body, &BatchItem { flag: 0, body: b"b", properties: b"" });
+        }
+        let batch = |count: &'static str| {
+            Message::new("t").body(&body).property("INNER_NUM", count).sys_flag(SysFlag::INNER_BATCH)
+        };
+        assert_eq!(invalid(batch("2")), None);
+        for count in ["0", "-1", "3", "x", "32768"] {
+            assert_eq!(invalid(batch(count)), Some("INNER_NUM"), "{count}");
+        }
+        assert_eq!(invalid(batch("1")), Some("body"));
+        assert_eq!(invalid(batch("2").sys_flag(SysFlag(0))), Some("INNER_NUM"));
+        assert_eq!(invalid(Message::new("t").body(&body).sys_flag(SysFlag::INNER_BATCH)), Some("INNER_NUM"));
+        assert_eq!(invalid(batch("2").body(&body[1..])), Some("body"));
+    }
 }

@@ -176,7 +176,8 @@ struct WriteBack {
 
 impl WriteBack {
     fn push(&mut self, at: u64, record: &[u8], reader: &Reader) -> Result<()> {
-        let follows = self.start + self.bytes.len() as u64 == at && reader.left_in_file(at) < reader.left_in_file(self.start);
+        let follows =
+            self.start + self.bytes.len() as u64 == at && reader.left_in_file(at) < reader.left_in_file(self.start);
         if !follows || self.bytes.len() > WRITE_BACK_BYTES {
             self.finish(reader)?;
             self.start = at;

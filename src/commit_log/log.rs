@@ -6,7 +6,7 @@
 //!   append that comes earlier does it itself, without the lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
@@ -75,6 +75,8 @@ pub(super) struct Shared {
     /// The last flush: its end, and the last record below it.
     pub(super) flushed: Mutex<(LogOffset, Option<(u64, u32)>)>,
     pub(super) populated: AtomicU64,
+    /// Files that were deleted, for as long as somebody holds them.
+    pub(super) deleted: Mutex<Vec<Weak<MappedFile>>>,
     pub(super) preparer: OnceLock<Task>,
     /// Held by a log that is open by itself.
     pub(super) lock: Mutex<Option<StoreLock>>,
@@ -113,6 +115,16 @@ impl CommitLog {
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.shared.creation.file_bytes
+    }
+
+    /// Are appends written in groups, with positioned writes?
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.shared.grouped
+    }
+
+    /// The store time of the last record.
+    pub(crate) fn last_store_ms(&self) -> i64 {
+        self.shared.stamps.last_ms()
     }
 
     pub(crate) fn progress(&self) -> &Arc<Progress> {
@@ -185,7 +197,7 @@ impl CommitLog {
             Some(shared) => shared.prepare_ahead(),
             None => Ok(Pumped::Idle(None)),
         };
-        let task = Task::start("mqlog-prepare", drive, pump)?;
+        let task = Task::start("prepare", drive, pump)?;
         let _ = self.shared.preparer.set(task);
         Ok(())
     }

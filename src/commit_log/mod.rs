@@ -1,5 +1,6 @@
 //! The commit log: append, read, scan, and what an opening makes of the files it finds.
 
+mod delete;
 mod durable;
 mod inspect;
 mod log;
@@ -14,8 +15,9 @@ mod unit;
 pub use log::{Appended, CommitLog};
 pub use scan::{LogScan, ScanItem};
 
-pub(crate) use inspect::{Inspection, Search, inspect};
+pub(crate) use inspect::Inspection;
+pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
 pub(crate) use read::Rules;
 pub(crate) use scan::Walked;
-pub(crate) use settle::{DEFAULT_HOST, LogUse};
-pub(crate) use unit::{Cursors, Encoding, Unit, inner_count, light_queues};
+pub(crate) use settle::DEFAULT_HOST;
+pub(crate) use unit::{Cursors, Encoding, Unit, light_queues, offsets_of};

@@ -36,7 +36,9 @@ impl Rules {
                 Err(reason) => Found::Bad(reason),
             },
             Ok(Item::Blank { bytes }) if u64::from(bytes) == left => Found::Blank,
-            Ok(Item::Blank { bytes }) => Found::Bad(format!("an end-of-file blank says {bytes} bytes, {left} are left")),
+            Ok(Item::Blank { bytes }) => {
+                Found::Bad(format!("an end-of-file blank says {bytes} bytes, {left} are left"))
+            }
             Err(RecordError::Zero) => Found::Nothing,
             // Less than a blank is left: either a full file without blank, or a file whose end is cut.
             Err(RecordError::TooShort { .. }) if window.iter().all(|byte| *byte == 0) => Found::Nothing,

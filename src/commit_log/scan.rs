@@ -75,7 +75,9 @@ impl CommitLog {
         let window = self.window(&file, offset.get())?;
         match self.shared.rules.judge(&window, offset.get(), file.end() - offset.get()) {
             Found::Record(_) => Ok(MessageView::new(&window).expect("the record was judged whole")),
-            Found::Blank | Found::Nothing => Err(damage(&file, offset.get()..offset.get() + 8, "no record begins here")),
+            Found::Blank | Found::Nothing => {
+                Err(damage(&file, offset.get()..offset.get() + 8, "no record begins here"))
+            }
             Found::Bad(reason) => Err(damage(&file, offset.get()..offset.get() + 8, &reason)),
         }
     }
@@ -167,7 +169,9 @@ impl CommitLog {
                     visit(Walked::Record(record))?
                 }
                 Found::Blank => return Ok((file.end(), ControlFlow::Continue(()))),
-                Found::Nothing => return self.walk_damage(file, at, "nothing stands where a record should begin", visit),
+                Found::Nothing => {
+                    return self.walk_damage(file, at, "nothing stands where a record should begin", visit);
+                }
                 Found::Bad(reason) => return self.walk_damage(file, at, &reason, visit),
             };
             if flow.is_break() {

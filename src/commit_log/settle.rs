@@ -39,7 +39,7 @@ pub(crate) struct LogUse {
 
 impl CommitLog {
     /// Puts right what was found and opens the log. `known` is the watermark that the inspection used.
-    pub(crate) fn settle(found: Inspection, log_use: LogUse, known: Option<Watermark>) -> Result<Self> {
+    pub(crate) fn settle(found: &Inspection, log_use: LogUse, known: Option<Watermark>) -> Result<Self> {
         let dir = log_use.side.root().join("commitlog");
         let new_dir = log_use.side.path().join("new");
         let creation = Creation {
@@ -51,15 +51,15 @@ impl CommitLog {
         };
         let mut files = found.files.clone();
         log_use.storage.create_dir_durably(&creation.dir)?;
-        mend(&found, &mut files, &log_use, &creation)?;
+        mend(found, &mut files, &log_use, &creation)?;
         let durable = known.map_or(0, |known| known.durable.get());
         for file in files.iter().filter(|file| file.base + found.file_bytes > durable) {
             file.file.sync()?;
         }
         log_use.storage.sync_dir(&creation.dir)?;
-        let watermark = if log_use.read_only { None } else { Some(save_watermark(&found, &files, &log_use)?) };
-        let mapped = map(&found, files, &log_use)?;
-        Ok(Self { shared: Arc::new(share(&found, mapped, log_use, creation, watermark)) })
+        let watermark = if log_use.read_only { None } else { Some(save_watermark(found, &files, &log_use)?) };
+        let mapped = map(found, files, &log_use)?;
+        Ok(Self { shared: Arc::new(share(found, mapped, log_use, creation, watermark)) })
     }
 }
 
@@ -173,6 +173,7 @@ fn share(
         leading: Mutex::new(Group::default()),
         flushed: Mutex::new((found.tail, found.last)),
         populated: AtomicU64::new(0),
+        deleted: Mutex::default(),
         preparer: OnceLock::new(),
         lock: Mutex::new(None),
         creation,
@@ -180,5 +181,4 @@ fn share(
 }
 
 /// Stands for a host that a message does not name: this machine, RocketMQ's usual port.
-pub(crate) const DEFAULT_HOST: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10911);
+pub(crate) const DEFAULT_HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10911);

@@ -121,11 +121,7 @@ pub fn batch_count(body: &[u8], limit: usize) -> Result<usize, BatchError> {
 
 fn decode_item(batch: &[u8], at: usize) -> Result<BatchItem<'_>, BatchError> {
     let bytes = &batch[at..];
-    let too_short = |need| BatchError::TooShort {
-        at,
-        need,
-        have: bytes.len(),
-    };
+    let too_short = |need| BatchError::TooShort { at, need, have: bytes.len() };
     if bytes.len() < MIN_ITEM_BYTES {
         return Err(too_short(MIN_ITEM_BYTES));
     }
@@ -135,27 +131,14 @@ fn decode_item(batch: &[u8], at: usize) -> Result<BatchItem<'_>, BatchError> {
         return Err(too_short(item_bytes));
     }
     let Some(free) = item_bytes.checked_sub(MIN_ITEM_BYTES) else {
-        return Err(BatchError::Length {
-            at,
-            field: "length",
-            value: total.into(),
-        });
+        return Err(BatchError::Length { at, field: "length", value: total.into() });
     };
-    let body_bytes = length(
-        at,
-        "body length",
-        BigEndian::read_i32(&bytes[BODY_LENGTH_AT..]),
-        free,
-    )?;
+    let body_bytes = length(at, "body length", BigEndian::read_i32(&bytes[BODY_LENGTH_AT..]), free)?;
     let body_end = BODY_AT + body_bytes;
     let stored = BigEndian::read_i16(&bytes[body_end..]).into();
     let properties_bytes = length(at, "properties length", stored, free - body_bytes)?;
     if properties_bytes != free - body_bytes {
-        return Err(BatchError::Length {
-            at,
-            field: "length",
-            value: total.into(),
-        });
+        return Err(BatchError::Length { at, field: "length", value: total.into() });
     }
     Ok(BatchItem {
         flag: BigEndian::read_i32(&bytes[FLAG_AT..]),
@@ -165,14 +148,8 @@ fn decode_item(batch: &[u8], at: usize) -> Result<BatchItem<'_>, BatchError> {
 }
 
 fn length(at: usize, field: &'static str, stored: i32, limit: usize) -> Result<usize, BatchError> {
-    let length = usize::try_from(stored)
-        .ok()
-        .filter(|length| *length <= limit);
-    length.ok_or(BatchError::Length {
-        at,
-        field,
-        value: stored.into(),
-    })
+    let length = usize::try_from(stored).ok().filter(|length| *length <= limit);
+    length.ok_or(BatchError::Length { at, field, value: stored.into() })
 }
 
 /// Appends a message to a batch.
@@ -183,8 +160,7 @@ fn length(at: usize, field: &'static str, stored: i32, limit: usize) -> Result<u
 pub fn push_batch_item(out: &mut Vec<u8>, item: &BatchItem<'_>) {
     let item_bytes = MIN_ITEM_BYTES + item.body.len() + item.properties.len();
     let total = i32::try_from(item_bytes).expect("an item fits its length field");
-    let properties_bytes =
-        i16::try_from(item.properties.len()).expect("the properties fit their length field");
+    let properties_bytes = i16::try_from(item.properties.len()).expect("the properties fit their length field");
     let mut header = [0; BODY_AT];
     BigEndian::write_i32(&mut header[TOTAL_SIZE_AT..], total);
     BigEndian::write_i32(&mut header[FLAG_AT..], item.flag);

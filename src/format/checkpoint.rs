@@ -63,16 +63,12 @@ impl Checkpoint {
     pub const FILE_BYTES: usize = 4096;
 
     /// Returns the five fields' bytes, the beginning of the file.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         BigEndian::write_i64(&mut bytes[LOG_MS_AT..], self.log_ms);
         BigEndian::write_i64(&mut bytes[QUEUE_MS_AT..], self.queue_ms);
         BigEndian::write_i64(&mut bytes[INDEX_MS_AT..], self.index_ms);
-        BigEndian::write_i64(
-            &mut bytes[MASTER_FLUSHED_OFFSET_AT..],
-            self.master_flushed_offset,
-        );
+        BigEndian::write_i64(&mut bytes[MASTER_FLUSHED_OFFSET_AT..], self.master_flushed_offset);
         BigEndian::write_i64(&mut bytes[CONFIRM_OFFSET_AT..], self.confirm_offset);
         bytes
     }

@@ -36,10 +36,7 @@ pub enum EntryError {
 
 /// Takes the first `N` bytes.
 pub(super) fn first<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], EntryError> {
-    bytes.first_chunk().ok_or(EntryError::TooShort {
-        need: N,
-        have: bytes.len(),
-    })
+    bytes.first_chunk().ok_or(EntryError::TooShort { need: N, have: bytes.len() })
 }
 
 /// Reads a 64-bit number that is never negative.
@@ -51,10 +48,7 @@ pub(super) fn unsigned_64(bytes: &[u8], field: &'static str) -> Result<u64, Entr
 /// Reads a 32-bit number that is never negative.
 pub(super) fn unsigned_32(bytes: &[u8], field: &'static str) -> Result<u32, EntryError> {
     let value = BigEndian::read_i32(bytes);
-    u32::try_from(value).map_err(|_| EntryError::Negative {
-        field,
-        value: value.into(),
-    })
+    u32::try_from(value).map_err(|_| EntryError::Negative { field, value: value.into() })
 }
 
 /// Writes a 64-bit number that the file's signed field has to hold.

@@ -83,13 +83,10 @@ impl FromStr for OffsetMessageId {
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
         let mut bytes = [0; MAX_BYTES];
-        let (host, log_offset) = parse_hex(text, &mut bytes)?
-            .split_last_chunk::<8>()
-            .expect("an id is longer");
+        let (host, log_offset) = parse_hex(text, &mut bytes)?.split_last_chunk::<8>().expect("an id is longer");
         let host = read_host(host).map_err(MessageIdError::Port)?;
         let log_offset = i64::from_be_bytes(*log_offset);
-        let log_offset =
-            u64::try_from(log_offset).map_err(|_| MessageIdError::LogOffset(log_offset))?;
+        let log_offset = u64::try_from(log_offset).map_err(|_| MessageIdError::LogOffset(log_offset))?;
         Ok(Self { host, log_offset })
     }
 }
@@ -143,17 +140,8 @@ impl fmt::Display for UniqueId {
             IpAddr::V4(address) => write_hex(formatter, &address.octets())?,
             IpAddr::V6(address) => write_hex(formatter, &address.octets())?,
         }
-        let Self {
-            process,
-            loader_hash,
-            time_ms,
-            counter,
-            ..
-        } = self;
-        write!(
-            formatter,
-            "{process:04X}{loader_hash:08X}{time_ms:08X}{counter:04X}"
-        )
+        let Self { process, loader_hash, time_ms, counter, .. } = self;
+        write!(formatter, "{process:04X}{loader_hash:08X}{time_ms:08X}{counter:04X}")
     }
 }
 
@@ -162,9 +150,7 @@ impl FromStr for UniqueId {
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
         let mut bytes = [0; MAX_BYTES];
-        let (address, rest) = parse_hex(text, &mut bytes)?
-            .split_last_chunk::<12>()
-            .expect("an id is longer");
+        let (address, rest) = parse_hex(text, &mut bytes)?.split_last_chunk::<12>().expect("an id is longer");
         let address = match address.first_chunk::<16>() {
             Some(octets) => IpAddr::from(*octets),
             None => IpAddr::from([address[0], address[1], address[2], address[3]]),
@@ -180,9 +166,7 @@ impl FromStr for UniqueId {
 }
 
 fn write_hex(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes
-        .iter()
-        .try_for_each(|byte| write!(formatter, "{byte:02X}"))
+    bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02X}"))
 }
 
 /// Reads the digits of an id into the beginning of `bytes` and returns that part: 16 or 28 bytes.
@@ -191,10 +175,50 @@ fn parse_hex<'a>(text: &str, bytes: &'a mut [u8; MAX_BYTES]) -> Result<&'a [u8],
         return Err(MessageIdError::Length(text.len()));
     }
     for (at, digit) in text.bytes().enumerate() {
-        let value = char::from(digit)
-            .to_digit(16)
-            .ok_or(MessageIdError::Digit(at))?;
+        let value = char::from(digit).to_digit(16).ok_or(MessageIdError::Digit(at))?;
         bytes[at / 2] = bytes[at / 2] << 4 | value as u8;
     }
     Ok(&bytes[..text.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNIQUE: &str = "7F00000100002A139A5518B4AAC20000";
+
+    #[test]
+    fn lower_case_is_read() {
+        assert_eq!(UNIQUE.to_lowercase().parse::<UniqueId>().unwrap().to_string(), UNIQUE);
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        let parse = str::parse::<OffsetMessageId>;
+        for have in 0..UNIQUE.len() {
+            assert_eq!(parse(&UNIQUE[..have]), Err(MessageIdError::Length(have)));
+        }
+        assert_eq!(parse("0A00000100002A9F00000000000000G7"), Err(MessageIdError::Digit(30)));
+        assert_eq!(parse("0A00000100012A9F00000000000000A7"), Err(MessageIdError::Port(0x1_2A9F)));
+        assert_eq!(parse("0A00000100002A9FFFFFFFFFFFFFFFFF"), Err(MessageIdError::LogOffset(-1)));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_come_back(octets: [u8; 16], is_v4: bool, port: u16, log_offset in 0..=i64::MAX as u64, time_ms: u32) {
+            let address = if is_v4 { IpAddr::from([octets[0], octets[1], octets[2], octets[3]]) } else { octets.into() };
+            let id = OffsetMessageId { host: SocketAddr::new(address, port), log_offset };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let id = UniqueId { address, process: port, loader_hash: !time_ms, time_ms, counter: !port };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn any_text_never_panics(text in "\\PC{0,60}", digits in "[0-9a-gA-G]{32}|[0-9a-f]{56}") {
+            let _ = (text.parse::<OffsetMessageId>(), text.parse::<UniqueId>());
+            let _ = (digits.parse::<OffsetMessageId>(), digits.parse::<UniqueId>());
+        }
+    }
 }

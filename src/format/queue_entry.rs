@@ -52,16 +52,13 @@ impl QueueEntry {
     pub const BYTES: usize = TAGS_CODE_AT + 8;
     /// What RocketMQ writes in front of the first message of a queue that does not begin with a file.
     #[doc(alias = "fillPreBlank")]
-    pub const FILLER: [u8; Self::BYTES] = [
-        0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0,
-    ];
+    pub const FILLER: [u8; Self::BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0];
 
     /// Returns the entry's bytes.
     ///
     /// # Panics
     ///
     /// If the offset has more than 63 bits or the length more than 31.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
@@ -87,7 +84,6 @@ impl QueueEntry {
     }
 
     /// Tells whether this is a [`FILLER`](Self::FILLER): it looks like an entry, but names no record.
-    #[must_use]
     pub const fn is_filler(&self) -> bool {
         self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0
     }
@@ -121,39 +117,26 @@ impl ExtensionAddress {
     const MAX_TAGS_CODE: i64 = i32::MIN as i64 - 1;
 
     /// Makes the address of an offset; `None` if it is so large that it would look like a hash.
-    #[must_use]
     pub const fn new(offset: u64) -> Option<Self> {
-        if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 {
-            Some(Self(offset))
-        } else {
-            None
-        }
+        if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 { Some(Self(offset)) } else { None }
     }
 
     /// Tells whether an entry's tags code is an address.
-    #[must_use]
     pub const fn is_address(tags_code: i64) -> bool {
         tags_code <= Self::MAX_TAGS_CODE
     }
 
     /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
-    #[must_use]
     pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
-        if Self::is_address(tags_code) {
-            Some(Self(tags_code.wrapping_sub(i64::MIN) as u64))
-        } else {
-            None
-        }
+        if Self::is_address(tags_code) { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
     }
 
     /// Returns what an entry holds.
-    #[must_use]
     pub const fn to_tags_code(self) -> i64 {
         (self.0 as i64).wrapping_add(i64::MIN)
     }
 
     /// Returns the offset in the extension files.
-    #[must_use]
     pub const fn offset(self) -> u64 {
         self.0
     }
@@ -204,7 +187,6 @@ impl<'a> ExtensionUnit<'a> {
     pub const END: [u8; 2] = [0xFF; 2];
 
     /// Returns the unit's length.
-    #[must_use]
     pub fn unit_bytes(&self) -> usize {
         Self::MIN_BYTES + self.bit_map.len()
     }
@@ -236,19 +218,12 @@ impl<'a> ExtensionUnit<'a> {
         };
         let need = usize::from(unit_bytes).max(Self::MIN_BYTES);
         if bytes.len() < need {
-            return Err(EntryError::TooShort {
-                need,
-                have: bytes.len(),
-            });
+            return Err(EntryError::TooShort { need, have: bytes.len() });
         }
         let bit_map_bytes = BigEndian::read_u16(&bytes[Self::MIN_BYTES - 2..]);
         let expected = Self::MIN_BYTES as u64 + u64::from(bit_map_bytes);
         if u64::from(unit_bytes) != expected {
-            return Err(EntryError::Mismatch {
-                field: "unit length",
-                value: unit_bytes.into(),
-                expected,
-            });
+            return Err(EntryError::Mismatch { field: "unit length", value: unit_bytes.into(), expected });
         }
         Ok(Some(Self {
             tags_code: BigEndian::read_i64(&bytes[2..]),
@@ -311,7 +286,6 @@ impl BatchEntry {
     /// # Panics
     ///
     /// If a number does not fit its signed field.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
@@ -335,10 +309,7 @@ impl BatchEntry {
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
         let bytes = first::<{ Self::BYTES }>(bytes)?;
         let count = BigEndian::read_i16(&bytes[COUNT_AT..]);
-        let count = u16::try_from(count).map_err(|_| EntryError::Negative {
-            field: "count",
-            value: count.into(),
-        })?;
+        let count = u16::try_from(count).map_err(|_| EntryError::Negative { field: "count", value: count.into() })?;
         let entry = Self {
             log_offset: unsigned_64(&bytes[LOG_OFFSET_AT..], "log offset")?,
             record_bytes: unsigned_32(&bytes[RECORD_BYTES_AT..], "record length")?,
@@ -348,17 +319,39 @@ impl BatchEntry {
             count,
         };
         match entry {
-            Self {
-                record_bytes: 0, ..
-            } => Ok(None),
-            Self { count: 0, .. } => Err(EntryError::Mismatch {
-                field: "count",
-                value: 0,
-                expected: 1,
-            }),
+            Self { record_bytes: 0, .. } => Ok(None),
+            Self { count: 0, .. } => Err(EntryError::Mismatch { field: "count", value: 0, expected: 1 }),
             _ => Ok(Some(entry)),
         }
     }
 }
 
 const _: () = assert!(BatchEntry::BYTES == 46);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_address_is_below_the_smallest_hash() {
+        let largest = 9_223_372_034_707_292_159;
+        let address = ExtensionAddress::new(largest).unwrap();
+        assert_eq!(address.to_tags_code(), i64::from(i32::MIN) - 1);
+        assert_eq!(ExtensionAddress::from_tags_code(address.to_tags_code()), Some(address));
+        assert_eq!(ExtensionAddress::new(largest + 1), None);
+        assert_eq!(ExtensionAddress::from_tags_code(i32::MIN.into()), None);
+        assert_eq!(ExtensionAddress::new(0).map(ExtensionAddress::to_tags_code), Some(i64::MIN));
+    }
+
+    #[test]
+    fn lengths_of_an_extension_unit_that_contradict_each_other_are_an_error() {
+        let mut bytes = Vec::new();
+        ExtensionUnit { tags_code: 1, store_ms: 2, bit_map: &[3; 8] }.encode(&mut bytes);
+        bytes[19] = 7;
+        let mismatch = EntryError::Mismatch { field: "unit length", value: 28, expected: 27 };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+        bytes[1] = 5;
+        let mismatch = EntryError::Mismatch { field: "unit length", value: 5, expected: 27 };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+    }
+}

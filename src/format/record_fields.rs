@@ -6,9 +6,9 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::properties::{CRC32, NAME_END, VALUE_END};
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT,
-    LOG_OFFSET_AT, Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT,
-    QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, TOTAL_SIZE_AT, Version, body_crc, mask_crc, write_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
+    Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
+    TOTAL_SIZE_AT, Version, body_crc, mask_crc, write_host,
 };
 
 /// Whether a record carries the CRC property, which covers the whole record.
@@ -97,7 +97,6 @@ pub struct RecordFields<'a> {
 
 impl RecordFields<'_> {
     /// Returns the length of the record that [`encode`](Self::encode) makes.
-    #[must_use]
     pub fn record_bytes(&self, crc: RecordCrc) -> usize {
         Layout::of(self.stored_flag()).body()
             + self.body.len()
@@ -131,14 +130,8 @@ impl RecordFields<'_> {
     pub fn encode_unsealed(&self, crc: RecordCrc, out: &mut Vec<u8>) {
         let record_bytes = self.record_bytes(crc);
         let properties_bytes = self.properties_bytes(crc);
-        assert!(
-            self.topic.len() <= self.version.max_topic_bytes(),
-            "the topic fits its length field"
-        );
-        assert!(
-            properties_bytes <= MAX_PROPERTIES_BYTES,
-            "the properties fit their length field"
-        );
+        assert!(self.topic.len() <= self.version.max_topic_bytes(), "the topic fits its length field");
+        assert!(properties_bytes <= MAX_PROPERTIES_BYTES, "the properties fit their length field");
 
         out.reserve(record_bytes);
         self.encode_header(record_bytes, out);
@@ -175,25 +168,11 @@ impl RecordFields<'_> {
         BigEndian::write_i32(&mut header[SYS_FLAG_AT..], sys_flag.0);
         BigEndian::write_i64(&mut header[BORN_MS_AT..], self.born_ms);
         write_host(&mut header[BORN_HOST_AT..], canonical(self.born_host));
-        write_host(
-            &mut header[layout.store_host()..],
-            canonical(self.store_host),
-        );
-        BigEndian::write_i32(
-            &mut header[layout.reconsume_times()..],
-            self.reconsume_times,
-        );
-        BigEndian::write_i64(
-            &mut header[layout.prepared_transaction_offset()..],
-            self.prepared_transaction_offset,
-        );
+        write_host(&mut header[layout.store_host()..], canonical(self.store_host));
+        BigEndian::write_i32(&mut header[layout.reconsume_times()..], self.reconsume_times);
+        BigEndian::write_i64(&mut header[layout.prepared_transaction_offset()..], self.prepared_transaction_offset);
         BigEndian::write_u32(&mut header[layout.body_length()..], self.body.len() as u32);
-        place(
-            &mut header,
-            self.queue_offset,
-            self.log_offset,
-            self.store_ms,
-        );
+        place(&mut header, self.queue_offset, self.log_offset, self.store_ms);
         out.extend_from_slice(&header[..layout.body()]);
     }
 
@@ -206,18 +185,14 @@ impl RecordFields<'_> {
 
     fn properties_bytes(&self, crc: RecordCrc) -> usize {
         match crc {
-            RecordCrc::On => {
-                self.properties.len() + usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES
-            }
+            RecordCrc::On => self.properties.len() + usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES,
             RecordCrc::Off => self.properties.len(),
         }
     }
 
     /// Tells whether the CRC property needs a separator in front of it.
     fn needs_separator(&self) -> bool {
-        self.properties
-            .last()
-            .is_some_and(|last| *last != VALUE_END)
+        self.properties.last().is_some_and(|last| *last != VALUE_END)
     }
 }
 
@@ -234,10 +209,7 @@ fn canonical(host: SocketAddr) -> SocketAddr {
 ///
 /// If `record` ends before its store time does, or an offset has more than 63 bits.
 pub fn place(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i64) {
-    assert!(
-        queue_offset <= i64::MAX as u64 && log_offset <= i64::MAX as u64,
-        "a stored offset has 63 bits"
-    );
+    assert!(queue_offset <= i64::MAX as u64 && log_offset <= i64::MAX as u64, "a stored offset has 63 bits");
     let layout = Layout::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..])));
     BigEndian::write_u64(&mut record[QUEUE_OFFSET_AT..], queue_offset);
     BigEndian::write_u64(&mut record[LOG_OFFSET_AT..], log_offset);
@@ -250,9 +222,8 @@ pub fn place(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i6
 ///
 /// If `record` is shorter than the property.
 pub fn seal(record: &mut [u8]) {
-    let (covered, property) = record
-        .split_last_chunk_mut::<CRC_PROPERTY_BYTES>()
-        .expect("a record with the property is longer than it");
+    let (covered, property) =
+        record.split_last_chunk_mut::<CRC_PROPERTY_BYTES>().expect("a record with the property is longer than it");
     write_crc_digits(property, crc32fast::hash(covered));
 }
 
@@ -290,12 +261,8 @@ pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
 /// assert_eq!(blank, [0, 0, 0x06, 0xDA, 0xCB, 0xD4, 0x31, 0x94]);
 /// assert!(matches!(Item::decode(&blank), Ok(Item::Blank { bytes: 1754 })));
 /// ```
-#[must_use]
 pub fn encode_blank(bytes: u32) -> [u8; BLANK_BYTES] {
-    assert!(
-        bytes >= BLANK_BYTES as u32 && bytes <= i32::MAX as u32,
-        "a blank covers itself and has 31 bits"
-    );
+    assert!(bytes >= BLANK_BYTES as u32 && bytes <= i32::MAX as u32, "a blank covers itself and has 31 bits");
     let mut blank = [0; BLANK_BYTES];
     BigEndian::write_u32(&mut blank[TOTAL_SIZE_AT..], bytes);
     BigEndian::write_u32(&mut blank[MAGIC_AT..], BLANK_MAGIC);

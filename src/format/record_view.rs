@@ -8,9 +8,8 @@ use byteorder::{BigEndian, ByteOrder};
 use super::message_id::OffsetMessageId;
 use super::properties::{CRC32, KEYS, NAME_END, Properties, TAGS, UNIQ_KEY, VALUE_END};
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT,
-    LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
-    TOTAL_SIZE_AT, Version, mask_crc, read_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
+    Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, TOTAL_SIZE_AT, Version, mask_crc, read_host,
 };
 
 /// From this length on, combining two CRCs costs less than reading the body twice.
@@ -109,22 +108,16 @@ impl CrcProperty {
     ///
     /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
     /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own.
-    #[must_use]
     pub fn of(properties: &[u8]) -> Self {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
         };
-        let wrong = CRC32
-            .bytes()
-            .zip(property)
-            .filter(|(expected, found)| expected != *found)
-            .count()
+        let wrong = CRC32.bytes().zip(property).filter(|(expected, found)| expected != *found).count()
             + usize::from(property[CRC32.len()] != NAME_END)
             + usize::from(property[CRC_PROPERTY_BYTES - 1] != VALUE_END);
         let is_own = before.last().is_none_or(|last| *last == VALUE_END);
         match wrong {
-            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1])
-                .map_or(Self::Damaged, Self::Present),
+            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
             _ => Self::Absent,
         }
@@ -140,9 +133,7 @@ fn digits_value(digits: &[u8]) -> Option<u32> {
         }
         value = value * 10 + u64::from(digit - b'0');
     }
-    u32::try_from(value)
-        .ok()
-        .filter(|value| *value == mask_crc(*value))
+    u32::try_from(value).ok().filter(|value| *value == mask_crc(*value))
 }
 
 /// What stands at a place in a log file.
@@ -173,10 +164,7 @@ impl<'a> Item<'a> {
     /// - those of a record's fields, in the order of the fields: `TooShort`, `TotalSize`, `Negative`, `Length`
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         if bytes.len() < BLANK_BYTES {
-            return Err(RecordError::TooShort {
-                need: BLANK_BYTES,
-                have: bytes.len(),
-            });
+            return Err(RecordError::TooShort { need: BLANK_BYTES, have: bytes.len() });
         }
         let total = BigEndian::read_i32(&bytes[TOTAL_SIZE_AT..]);
         let magic = BigEndian::read_u32(&bytes[MAGIC_AT..]);
@@ -185,16 +173,13 @@ impl<'a> Item<'a> {
             BLANK_MAGIC => None,
             _ => Some(Version::from_magic(magic).ok_or(RecordError::Magic(magic))?),
         };
-        let total = u32::try_from(total).map_err(|_| RecordError::Negative {
-            field: "total size",
-            value: total.into(),
-        })?;
+        let total =
+            u32::try_from(total).map_err(|_| RecordError::Negative { field: "total size", value: total.into() })?;
         match version {
             Some(version) => RecordView::of_version(version, total, bytes).map(Self::Record),
-            None if total < BLANK_BYTES as u32 => Err(RecordError::TotalSize {
-                stored: total,
-                computed: BLANK_BYTES as u32,
-            }),
+            None if total < BLANK_BYTES as u32 => {
+                Err(RecordError::TotalSize { stored: total, computed: BLANK_BYTES as u32 })
+            }
             None => Ok(Self::Blank { bytes: total }),
         }
     }
@@ -231,35 +216,22 @@ impl<'a> RecordView<'a> {
     fn of_version(version: Version, total: u32, bytes: &'a [u8]) -> Result<Self, RecordError> {
         let record_bytes = total as usize;
         if record_bytes > bytes.len() {
-            return Err(RecordError::TooShort {
-                need: record_bytes,
-                have: bytes.len(),
-            });
+            return Err(RecordError::TooShort { need: record_bytes, have: bytes.len() });
         }
         let bytes = &bytes[..record_bytes];
         if record_bytes < Layout::of(SysFlag(0)).body() {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: Layout::of(SysFlag(0)).body() as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: Layout::of(SysFlag(0)).body() as u32 });
         }
         let layout = Layout::of(SysFlag(BigEndian::read_i32(&bytes[SYS_FLAG_AT..])));
         let topic_length_bytes = version.topic_length_bytes();
         let fixed_bytes = layout.body() + topic_length_bytes + 2;
         if record_bytes < fixed_bytes {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: fixed_bytes as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: fixed_bytes as u32 });
         }
         check_header(bytes, layout)?;
 
         let mut free = record_bytes - fixed_bytes;
-        let body_bytes = length(
-            "body length",
-            BigEndian::read_i32(&bytes[layout.body_length()..]),
-            free,
-        )?;
+        let body_bytes = length("body length", BigEndian::read_i32(&bytes[layout.body_length()..]), free)?;
         free -= body_bytes;
         let body_end = layout.body() + body_bytes;
         let topic_length = match version {
@@ -272,148 +244,113 @@ impl<'a> RecordView<'a> {
         let properties_length = i32::from(BigEndian::read_i16(&bytes[properties_at - 2..]));
         let properties_bytes = length("properties length", properties_length, free)?;
         if properties_bytes != free {
-            return Err(RecordError::TotalSize {
-                stored: total,
-                computed: total - (free - properties_bytes) as u32,
-            });
+            return Err(RecordError::TotalSize { stored: total, computed: total - (free - properties_bytes) as u32 });
         }
-        Ok(Self {
-            bytes,
-            version,
-            layout,
-            body_end: body_end as u32,
-            properties_at: properties_at as u32,
-        })
+        Ok(Self { bytes, version, layout, body_end: body_end as u32, properties_at: properties_at as u32 })
     }
 
     /// Returns the record's bytes.
-    #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Returns the record's length.
-    #[must_use]
     pub fn record_bytes(&self) -> u32 {
         self.bytes.len() as u32
     }
 
     /// Returns the kind of record.
-    #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
     /// Returns the stored CRC of the body.
-    #[must_use]
     pub fn body_crc(&self) -> u32 {
         BigEndian::read_u32(&self.bytes[BODY_CRC_AT..])
     }
 
     /// Returns the queue of the topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[QUEUE_ID_AT..])
     }
 
     /// Returns the user's flag.
-    #[must_use]
     pub fn flag(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[FLAG_AT..])
     }
 
     /// Returns the message's number in its queue; 0 in prepared and rolled-back records.
-    #[must_use]
     pub fn queue_offset(&self) -> u64 {
         BigEndian::read_u64(&self.bytes[QUEUE_OFFSET_AT..])
     }
 
     /// Returns the position in the log that the record says it has.
-    #[must_use]
     pub fn log_offset(&self) -> u64 {
         BigEndian::read_u64(&self.bytes[LOG_OFFSET_AT..])
     }
 
     /// Returns the system flag.
-    #[must_use]
     pub fn sys_flag(&self) -> SysFlag {
         SysFlag(BigEndian::read_i32(&self.bytes[SYS_FLAG_AT..]))
     }
 
     /// Returns when the producer made the message, in ms since 1970.
-    #[must_use]
     pub fn born_ms(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[BORN_MS_AT..])
     }
 
     /// Returns where the producer is.
-    #[must_use]
     pub fn born_host(&self) -> SocketAddr {
         checked_host(&self.bytes[BORN_HOST_AT..self.layout.store_ms()])
     }
 
     /// Returns when the message was stored, in ms since 1970.
-    #[must_use]
     pub fn store_ms(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[self.layout.store_ms()..])
     }
 
     /// Returns where the store is.
-    #[must_use]
     pub fn store_host(&self) -> SocketAddr {
         let bytes = &self.bytes[self.layout.store_host()..self.layout.reconsume_times()];
         checked_host(bytes)
     }
 
     /// Returns how often a consumer gave the message back.
-    #[must_use]
     pub fn reconsume_times(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[self.layout.reconsume_times()..])
     }
 
     /// Returns the log offset of the transaction's prepared record, else 0.
-    #[must_use]
     pub fn prepared_transaction_offset(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[self.layout.prepared_transaction_offset()..])
     }
 
     /// Returns the body as stored.
-    #[must_use]
     pub fn body(&self) -> &'a [u8] {
         &self.bytes[self.layout.body()..self.body_end as usize]
     }
 
     /// Returns the topic as stored.
-    #[must_use]
     pub fn topic_bytes(&self) -> &'a [u8] {
-        &self.bytes[self.body_end as usize + self.version.topic_length_bytes()
-            ..self.properties_at as usize - 2]
+        &self.bytes[self.body_end as usize + self.version.topic_length_bytes()..self.properties_at as usize - 2]
     }
 
     /// Returns the topic; bytes that are not UTF-8 are replaced.
-    #[must_use]
     pub fn topic(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.topic_bytes())
     }
 
     /// Returns the properties.
-    #[must_use]
     pub fn properties(&self) -> Properties<'a> {
         Properties::new(&self.bytes[self.properties_at as usize..])
     }
 
     /// Returns the offset message id: the store's host and the record's position, in hexadecimal.
-    #[must_use]
     pub fn message_id(&self) -> String {
-        OffsetMessageId {
-            host: self.store_host(),
-            log_offset: self.log_offset(),
-        }
-        .to_string()
+        OffsetMessageId { host: self.store_host(), log_offset: self.log_offset() }.to_string()
     }
 
     /// Returns the id that the producer gave the message.
-    #[must_use]
     pub fn unique_key(&self) -> Option<Cow<'a, str>> {
         self.properties().get_str(UNIQ_KEY)
     }
@@ -421,19 +358,15 @@ impl<'a> RecordView<'a> {
     /// Returns the words of the property KEYS.
     pub fn keys(&self) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
         let keys = self.properties().get(KEYS).unwrap_or_default();
-        keys.split(|byte| *byte == b' ')
-            .filter(|word| !word.is_empty())
-            .map(String::from_utf8_lossy)
+        keys.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(String::from_utf8_lossy)
     }
 
     /// Returns the property TAGS.
-    #[must_use]
     pub fn tags(&self) -> Option<Cow<'a, str>> {
         self.properties().get_str(TAGS)
     }
 
     /// Returns what the last property says about the record's CRC, without computing it.
-    #[must_use]
     pub fn crc_property(&self) -> CrcProperty {
         CrcProperty::of(self.properties().as_bytes())
     }
@@ -491,20 +424,16 @@ impl<'a> RecordView<'a> {
 
 /// Checks the fields in front of the body that cannot have every value.
 fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
-    for (field, at) in [
-        ("queue offset", QUEUE_OFFSET_AT),
-        ("log offset", LOG_OFFSET_AT),
-    ] {
+    for (field, at) in [("queue offset", QUEUE_OFFSET_AT), ("log offset", LOG_OFFSET_AT)] {
         let value = BigEndian::read_i64(&bytes[at..]);
         if value < 0 {
             return Err(RecordError::Negative { field, value });
         }
     }
-    check_host("born host's port", &bytes[BORN_HOST_AT..layout.store_ms()])?;
-    check_host(
-        "store host's port",
-        &bytes[layout.store_host()..layout.reconsume_times()],
-    )
+    for (field, end) in [("born host's port", layout.store_ms()), ("store host's port", layout.reconsume_times())] {
+        length(field, BigEndian::read_i32(&bytes[end - 4..]), u16::MAX.into())?;
+    }
+    Ok(())
 }
 
 /// Reads a host of a record whose header was checked.
@@ -512,25 +441,11 @@ fn checked_host(bytes: &[u8]) -> SocketAddr {
     read_host(bytes).expect("decode checked the port")
 }
 
-fn check_host(field: &'static str, bytes: &[u8]) -> Result<(), RecordError> {
-    match read_host(bytes) {
-        Ok(_) => Ok(()),
-        Err(port) => length(field, port, u16::MAX.into()).map(drop),
-    }
-}
-
 /// Turns a stored length into one that is not negative and at most `limit`.
 fn length(field: &'static str, stored: i32, limit: usize) -> Result<usize, RecordError> {
-    let length = usize::try_from(stored).map_err(|_| RecordError::Negative {
-        field,
-        value: stored.into(),
-    })?;
+    let length = usize::try_from(stored).map_err(|_| RecordError::Negative { field, value: stored.into() })?;
     if length > limit {
-        return Err(RecordError::Length {
-            field,
-            value: length as u64,
-            limit: limit as u64,
-        });
+        return Err(RecordError::Length { field, value: length as u64, limit: limit as u64 });
     }
     Ok(length)
 }

@@ -6,6 +6,6 @@
 mod file;
 mod set;
 
-pub(crate) use file::{MappedFile, Writer};
 pub use file::Slice;
+pub(crate) use file::{MappedFile, Writer};
 pub(crate) use set::{Creation, MappedFiles, list_log_files, write_zeros};

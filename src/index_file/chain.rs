@@ -1,0 +1,131 @@
+//! Walking a chain: from a slot's newest entry to the oldest.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::file::IndexFile;
+use crate::disk::File;
+use crate::error::Result;
+use crate::format::index::{IndexEntry, IndexHeader};
+use crate::offset::LogOffset;
+
+/// How far times in a foreign log may go back before a file's first and last time no longer tell what it holds.
+const CLOCK_SLACK_MS: i64 = 60 * 60 * 1000;
+
+/// What is searched for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub hash: u32,
+    pub times: RangeInclusive<i64>,
+}
+
+impl Wanted {
+    /// Can a file with this header hold something wanted?
+    pub(super) fn may_be_in(&self, header: &IndexHeader) -> bool {
+        let (begin_ms, end_ms) = (header.begin_ms, header.end_ms);
+        begin_ms <= 0
+            || end_ms < begin_ms
+            || (*self.times.start() <= end_ms.saturating_add(CLOCK_SLACK_MS)
+                && *self.times.end() >= begin_ms.saturating_sub(CLOCK_SLACK_MS))
+    }
+
+    /// Can this entry be of the wanted time? Only its record knows the millisecond.
+    ///
+    /// The seconds of a file's first entry count from the end of the file before it; 0 also stands for any time before
+    /// the file's first, the largest number for any time after it.
+    fn may_be(&self, number: u32, entry: &IndexEntry, header: &IndexHeader) -> bool {
+        if number == 1 || header.begin_ms <= 0 || entry.seconds < 0 {
+            return true;
+        }
+        let earliest = header.begin_ms.saturating_add(i64::from(entry.seconds) * 1000);
+        let is_before = entry.seconds < i32::MAX && earliest.saturating_add(999) < *self.times.start();
+        let is_behind = entry.seconds > 0 && earliest > *self.times.end();
+        !is_before && !is_behind
+    }
+}
+
+/// A place in a chain. It ends where numbers do not fall or an entry is not of this slot, so damage cannot loop.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub handle: File,
+    pub header: IndexHeader,
+    pub slot: u32,
+    /// The number of the entry that comes next, 0 for none.
+    pub next: u32,
+}
+
+impl Chain {
+    /// Returns the number and the fields of the next older entry.
+    pub(super) fn next(&mut self, file: &IndexFile) -> Result<Option<(u32, IndexEntry)>> {
+        let number = self.next;
+        if number == 0 {
+            return Ok(None);
+        }
+        let entry = file.entry(&self.handle, number)?.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
+        self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
+        Ok(entry.map(|entry| (number, entry)))
+    }
+
+    /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.
+    pub(super) fn next_wanted(&mut self, file: &IndexFile, wanted: &Wanted) -> Result<Option<u64>> {
+        while let Some((number, entry)) = self.next(file)? {
+            if entry.hash == wanted.hash && wanted.may_be(number, &entry, &self.header) {
+                return Ok(Some(entry.log_offset));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Log offsets of records that may have a key, newest first, each once: the caller looks at the record.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    wanted: Wanted,
+    /// Files still to search, the newest last.
+    files: Vec<Arc<IndexFile>>,
+    chain: Option<Chain>,
+    seen: HashSet<u64>,
+}
+
+impl Candidates {
+    pub(super) fn new(wanted: Wanted, files: Vec<Arc<IndexFile>>) -> Self {
+        Self { wanted, files, chain: None, seen: HashSet::new() }
+    }
+
+    fn next_offset(&mut self) -> Result<Option<u64>> {
+        while let Some(file) = self.files.last() {
+            if self.chain.is_none() {
+                self.chain = file.chain(&self.wanted)?;
+            }
+            let offset = match &mut self.chain {
+                Some(chain) => chain.next_wanted(file, &self.wanted)?,
+                None => None,
+            };
+            if offset.is_some() {
+                return Ok(offset);
+            }
+            self.chain = None;
+            self.files.pop();
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Candidates {
+    type Item = Result<LogOffset>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_offset() {
+                Ok(Some(offset)) if !self.seen.insert(offset) => {}
+                Ok(offset) => return offset.map(|offset| Ok(LogOffset::new(offset))),
+                Err(error) => {
+                    // A file that cannot be read ends the search, so that whoever goes on after the error stops.
+                    self.files.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
