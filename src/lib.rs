@@ -34,7 +34,7 @@ pub use message::Message;
 pub use offset::{LogOffset, QueueCursor, QueueOffset};
 pub use options::{RecoveryMode, StoreOptions};
 pub use store::{
-    Damage, GetLimits, GetResult, GetStatus, MessageStore, Query, QueueHandle, QueueIter, RecoveryReport, Stats,
-    TagFilter, VerifyReport,
+    GetLimits, GetResult, GetStatus, MessageStore, Query, QueueHandle, QueueIter, RecoveryReport, Stats, TagFilter,
+    VerifyReport,
 };
 pub use view::MessageView;

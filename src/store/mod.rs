@@ -43,7 +43,7 @@ pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
 pub use query::Query;
 pub use queue::{QueueHandle, QueueIter};
 pub use report::{RecoveryReport, Stats};
-pub use verify::{Damage, VerifyReport};
+pub use verify::VerifyReport;
 
 /// Above this much that is not dispatched, a put dispatches too.
 const MAX_LAG_BYTES: u64 = 64 << 20;

@@ -13,23 +13,6 @@ use crate::format::record::Transaction;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::view::MessageView;
 
-/// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// Log offsets for the log, queue offsets for a queue.
-    pub range: Range<u64>,
-    /// What is wrong.
-    pub reason: String,
-}
-
-impl From<Corruption> for Damage {
-    fn from(corruption: Corruption) -> Self {
-        Self { path: corruption.path, range: corruption.range, reason: corruption.reason }
-    }
-}
-
 /// What [`MessageStore::verify`] counted and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
@@ -37,10 +20,10 @@ pub struct VerifyReport {
     pub records: u64,
     /// Queue entries that were compared with their records.
     pub queue_entries: u64,
-    /// Keys that were looked up in the index.
-    pub keys: u64,
-    /// Everything that is wrong, in the order of the log, then by queue.
-    pub damages: Vec<Damage>,
+    /// Keys of records that were looked up in the index.
+    pub index_entries: u64,
+    /// Everything that is wrong, in the order of the log, then by queue; the range of a queue's damage counts messages.
+    pub damages: Vec<Corruption>,
 }
 
 /// What a queue should hold.
@@ -70,9 +53,9 @@ impl MessageStore {
                     self.verify_keys(&record, &mut report)?;
                 }
                 ScanItem::Damaged(corruption) => {
-                    let known = report.damages.iter().any(|damage| damage.range == corruption.range);
+                    let known = report.damages.iter().any(|known| known.range == corruption.range);
                     if !known {
-                        report.damages.push(corruption.into());
+                        report.damages.push(corruption);
                     }
                 }
                 ScanItem::Blank(_) => {}
@@ -87,11 +70,15 @@ impl MessageStore {
     }
 
     fn verify_opening(&self, report: &mut VerifyReport) {
-        report.damages.extend(self.report.corruptions.iter().cloned().map(Damage::from));
+        report.damages.extend(self.report.corruptions.iter().cloned());
         let root = self.shared.side.root();
         for at in &self.report.repaired_blanks {
             let (path, range) = (root.join("commitlog"), at.get()..at.get() + 8);
-            report.damages.push(Damage { path, range, reason: "an end-of-file blank had a wrong field".to_owned() });
+            report.damages.push(Corruption {
+                path,
+                range,
+                reason: "an end-of-file blank had a wrong field".to_owned(),
+            });
         }
         if !self.report.clean {
             return;
@@ -99,11 +86,11 @@ impl MessageStore {
         for (topic, queue_id) in &self.report.queues_repaired {
             let path = root.join("consumequeue").join(topic).join(queue_id.to_string());
             let reason = "the queue's files were not as the log says".to_owned();
-            report.damages.push(Damage { path, range: 0..0, reason });
+            report.damages.push(Corruption { path, range: 0..0, reason });
         }
         if self.report.index_rebuilt && !self.report.foreign_writer {
             let reason = "the index files were not those of the last checkpoint".to_owned();
-            report.damages.push(Damage { path: root.join("index"), range: 0..0, reason });
+            report.damages.push(Corruption { path: root.join("index"), range: 0..0, reason });
         }
     }
 
@@ -113,14 +100,18 @@ impl MessageStore {
         }
         let topic = record.topic();
         for key in record.unique_key().into_iter().chain(record.keys()) {
-            report.keys += 1;
+            report.index_entries += 1;
             let times = record.store_ms()..=record.store_ms();
             let mut candidates = self.shared.index.candidates(&topic, &key, times);
             let found = candidates.any(|offset| offset.is_ok_and(|offset| offset == record.log_offset()));
             if !found {
                 let (start, end) = (record.log_offset().get(), record.end().get());
                 let reason = format!("the record's key {key:?} is not in the index");
-                report.damages.push(Damage { path: self.shared.side.root().join("index"), range: start..end, reason });
+                report.damages.push(Corruption {
+                    path: self.shared.side.root().join("index"),
+                    range: start..end,
+                    reason,
+                });
             }
         }
         Ok(())
@@ -128,7 +119,7 @@ impl MessageStore {
 
     fn verify_queue(&self, topic: &str, queue_id: i32, expected: &Expected, report: &mut VerifyReport) -> Result<()> {
         let path = self.shared.side.root().join("consumequeue").join(topic).join(queue_id.to_string());
-        let wrong = |range: Range<u64>, reason: String| Damage { path: path.clone(), range, reason };
+        let wrong = |range: Range<u64>, reason: String| Corruption { path: path.clone(), range, reason };
         let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
             let range = expected.first.unwrap_or(0)..expected.end;
             report.damages.push(wrong(range, "the queue is missing".to_owned()));
