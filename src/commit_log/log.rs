@@ -19,7 +19,7 @@ use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles};
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::Progress;
-use crate::side::{SideFolder, WatermarkFile};
+use crate::side::WatermarkFile;
 
 /// The first blocks of a new log; each later step is twice as large.
 pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
@@ -55,7 +55,6 @@ impl Appended {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) storage: Storage,
-    pub(super) side: SideFolder,
     pub(super) creation: Creation,
     pub(super) files: MappedFiles,
     pub(super) place: Mutex<Place>,
@@ -129,10 +128,6 @@ impl CommitLog {
 
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.shared.progress
-    }
-
-    pub(crate) fn rules(&self) -> Rules {
-        self.shared.rules
     }
 
     /// How messages are encoded now.

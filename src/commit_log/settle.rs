@@ -158,7 +158,6 @@ fn share(
     let place = Place { tail, allocated: tail, active, next: None, last: found.last, sink };
     Shared {
         storage: log_use.storage,
-        side: log_use.side,
         files: MappedFiles::new(files),
         place: Mutex::new(place),
         progress: Arc::new(Progress::new(found.tail)),
