@@ -6,6 +6,7 @@ mod error;
 mod index_file;
 mod message;
 mod offset;
+mod side;
 
 pub mod format;
 

@@ -1,0 +1,198 @@
+//! The files beside the log: what mqlog keeps for itself in `<root>/mqlog/`, and RocketMQ's `checkpoint` and `abort`.
+//!
+//! Nothing here is needed to read a store: the log is the truth, and what is missing is found again by scanning it.
+//! So these files are read with one rule. **Whatever is missing, empty, cut, changed in any bit, or of a version that
+//! this one does not know, counts as missing** (or as the state before it, where a file holds two): `Ok(None)`, never
+//! an error and never a wrong answer. Only a disk that cannot be read is an error. Numbers are big-endian, checksums
+//! are CRC32C.
+//!
+//! ```text
+//! <root>/
+//!   checkpoint        RocketMQ's time stamps                        written in place
+//!   abort             there while a store is open or was killed     made and removed, the folder synced
+//!   mqlog/
+//!     format          sizes, since when records have a CRC, clean?  replaced as a whole
+//!     watermark       how far the log is durable                    two slots, written in turn
+//!     derived         how far queues and index are durable          frames, appended
+//!     new/<name>      files in the making; emptied at open          renamed away when they are ready
+//!     cut/<offset>    bytes that a recovery cut from the log        never removed, never written again
+//! ```
+//!
+//! # `format`
+//!
+//! Text, so that `cat` answers the first question about an unknown store; each line ends with a line feed and there
+//! is one way to write each state. The checksum covers all lines above it.
+//!
+//! ```text
+//! mqlog 1
+//! log_file_bytes 67108864
+//! queue_file_entries 20000
+//! batch_queue_file_entries 20000
+//! index_slots 100000
+//! index_entries 400000
+//! record_crc_from 0               the log offset from which every record has the record CRC, or `none`
+//! clean yes                       `yes` or `no`: did the last session close the store?
+//! crc32c e10b0f93
+//! ```
+//!
+//! # `watermark`
+//!
+//! 8192 bytes: two slots, each at the start of a 4096-byte block of its own. Sequence number `n` stands in slot
+//! `n % 2`; the valid slot with the higher number counts. A slot is synced before the other one is touched, so a
+//! torn write costs only the newest state, which nobody has relied on yet.
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `mqlogWM1` |
+//! | 8 | 8 | sequence number |
+//! | 16 | 8 | W: the log is durable below it |
+//! | 24 | 8 | H: the end of the blocks that appends may use, at least W; above it the log is zero |
+//! | 32 | 8 | log offset of the last record below W |
+//! | 40 | 4 | its length; 0: no record is named |
+//! | 44 | 4 | CRC32C of its bytes |
+//! | 48 | 4 | CRC32C of bytes 0..48 |
+//!
+//! # `derived`
+//!
+//! `mqlogDR1`, then frames. The first frame names all queues, each later one those that changed since; both name all
+//! index files. Sequence numbers go up by one. A bad frame with nothing whole behind it was being appended when the
+//! power went: it is ignored. A bad one with a whole one behind it is damage, and the file counts as missing.
+//!
+//! ```text
+//! frame    "mqfr"  payload length u64  sequence u64  payload  CRC32C u32 of all before it in this frame
+//! payload  log offset u64  store time ms i64
+//!          count u32, each queue:  topic length u32, topic, queue id i32, batch u8 (0 or 1), min u64, next u64,
+//!                                  entries u64, count u32, each file: base u64, length u64, mtime ns u64
+//!          count u32, each index file:  name u64, next entry u32, length u64, mtime ns u64
+//! ```
+//!
+//! # Why three files
+//!
+//! They change at different times and break in different ways. `format` changes a few times a session and must be
+//! the old or the new state; `watermark` changes with every flush, where a rename and its two syncs would cost more
+//! than the flush itself; `derived` grows with the number of queues, so a checkpoint writes only what it touched.
+
+mod derived;
+mod fields;
+mod format;
+mod rocketmq;
+#[cfg(test)]
+mod tests;
+mod watermark;
+
+use std::path::{Path, PathBuf};
+
+use crate::disk::{OpenMode, Storage};
+use crate::error::Result;
+use crate::offset::LogOffset;
+
+pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState};
+pub(crate) use format::StoreFormat;
+pub(crate) use rocketmq::{create_abort, has_abort, remove_abort};
+pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
+
+const FORMAT: &str = "format";
+const WATERMARK: &str = "watermark";
+const DERIVED: &str = "derived";
+const NEW: &str = "new";
+const CUT: &str = "cut";
+
+/// The folder `<root>/mqlog`.
+#[derive(Clone, Debug)]
+pub(crate) struct SideFolder {
+    storage: Storage,
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl SideFolder {
+    /// Names the folder; touches nothing.
+    pub(crate) fn new(storage: Storage, root: &Path) -> Self {
+        Self { storage, root: root.to_path_buf(), path: root.join("mqlog") }
+    }
+
+    /// The store's own folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Makes the folder and those in it, if they do not exist, and their names durable.
+    pub(crate) fn create(&self) -> Result<()> {
+        self.storage.create_dir_durably(&self.root)?;
+        self.storage.create_dir_all(&self.path.join(NEW))?;
+        self.storage.create_dir_all(&self.path.join(CUT))?;
+        // Synced even if they existed: a session that was killed may have made them without getting here.
+        self.storage.sync_dir(&self.path)?;
+        self.storage.sync_dir(&self.root)
+    }
+
+    /// Removes what we know in the folder except `cut/`, durably: another program wrote to the store, and nothing
+    /// said here is true any more. Must be done before the `lock` file is claimed, or a kill in between leaves a part
+    /// of it to be believed.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for name in [DERIVED, WATERMARK, FORMAT] {
+            self.storage.remove_file(&self.path.join(name))?;
+            self.storage.remove_file(&self.path.join(format!("{name}.tmp")))?;
+        }
+        self.empty_new()?;
+        match self.storage.info(&self.path)? {
+            Some(_) => self.storage.sync_dir(&self.path),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the files that an earlier session did not finish.
+    pub(crate) fn empty_new(&self) -> Result<()> {
+        let dir = self.path.join(NEW);
+        for file in self.storage.list(&dir)?.into_iter().filter(|file| !file.info.is_dir) {
+            self.storage.remove_file(&dir.join(file.name))?;
+        }
+        Ok(())
+    }
+
+    /// Where a file is made before it gets its place.
+    pub(crate) fn new_path(&self, name: &str) -> PathBuf {
+        self.path.join(NEW).join(name)
+    }
+
+    /// Keeps `bytes`, which a recovery is about to cut from the log at `at`, and returns the file that holds them.
+    ///
+    /// The file is durable. An earlier one stays as it is; it is the answer if it holds the same bytes, which is so
+    /// when a recovery was killed and does its work again.
+    pub(crate) fn keep_cut(&self, at: LogOffset, bytes: &[u8]) -> Result<PathBuf> {
+        let dir = self.path.join(CUT);
+        let mut path = dir.join(format!("{:020}", at.get()));
+        let mut copy = 0;
+        while self.storage.info(&path)?.is_some() {
+            if self.storage.read_whole(&path, bytes.len().saturating_add(1))?.is_some_and(|kept| kept == bytes) {
+                self.storage.sync_dir(&dir)?;
+                return Ok(path);
+            }
+            copy += 1;
+            path = dir.join(format!("{:020}.{copy}", at.get()));
+        }
+        let unfinished = self.new_path("cut");
+        let file = self.storage.open(&unfinished, OpenMode::Create)?;
+        file.write_at(bytes, 0)?;
+        file.sync()?;
+        self.storage.rename(&unfinished, &path)?;
+        self.storage.sync_dir(&dir)?;
+        Ok(path)
+    }
+
+    fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.storage.read_whole(&self.path.join(name), limit)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.storage.replace(&self.path.join(name), bytes)
+    }
+}

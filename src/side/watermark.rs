@@ -1,0 +1,173 @@
+//! `mqlog/watermark`: how far the log is durable, and how far it may be written.
+//!
+//! Always: the slot that is not being written is durable and holds the state before; `durable <= allocated`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::fields::Fields;
+use super::{SideFolder, WATERMARK};
+use crate::disk::{File, OpenMode};
+use crate::error::{Error, Result};
+use crate::offset::LogOffset;
+
+const MAGIC: &[u8; 8] = b"mqlogWM1";
+/// Each slot has a block of its own, so that writing one cannot tear the other.
+const BLOCK_BYTES: usize = 4096;
+const SEQUENCE_AT: usize = MAGIC.len();
+const DURABLE_AT: usize = SEQUENCE_AT + 8;
+const ALLOCATED_AT: usize = DURABLE_AT + 8;
+const LAST_OFFSET_AT: usize = ALLOCATED_AT + 8;
+const LAST_BYTES_AT: usize = LAST_OFFSET_AT + 8;
+const LAST_CRC_AT: usize = LAST_BYTES_AT + 4;
+const CRC_AT: usize = LAST_CRC_AT + 4;
+const SLOT_BYTES: usize = CRC_AT + 4;
+const _: () = assert!(SLOT_BYTES == 52 && SLOT_BYTES <= 512, "a slot fits in one sector");
+
+/// The last record below the durable watermark: what tells a cut log from the one that the watermark is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    pub(crate) offset: LogOffset,
+    /// Never 0.
+    pub(crate) bytes: u32,
+    pub(crate) crc32c: u32,
+}
+
+/// What a slot says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    /// The log is durable below it.
+    pub(crate) durable: LogOffset,
+    /// The end of the blocks that appends may use; above it the log is zero.
+    pub(crate) allocated: LogOffset,
+    pub(crate) last: Option<LastRecord>,
+}
+
+/// The open file. One thread writes at a time; the others wait for it.
+#[derive(Debug)]
+pub(crate) struct WatermarkFile {
+    file: File,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    sequence: u64,
+    current: Watermark,
+    /// The failed sync after which nothing is known about the file's bytes on disk.
+    failed: Option<Error>,
+}
+
+impl WatermarkFile {
+    /// Opens the file; `None` if there is none that can be believed.
+    pub(crate) fn open(side: &SideFolder) -> Result<Option<(Self, Watermark)>> {
+        let Some((sequence, current)) = read(side)? else { return Ok(None) };
+        Ok(Some((Self::open_at(side, sequence, current)?, current)))
+    }
+
+    /// Makes the file, or replaces it as a whole, durably; both slots hold `watermark`.
+    pub(crate) fn create(side: &SideFolder, watermark: &Watermark) -> Result<Self> {
+        let mut bytes = vec![0; 2 * BLOCK_BYTES];
+        for sequence in [2, 3] {
+            let at = slot_at(sequence);
+            bytes[at..at + SLOT_BYTES].copy_from_slice(&watermark.encode(sequence));
+        }
+        side.replace(WATERMARK, &bytes)?;
+        Self::open_at(side, 3, *watermark)
+    }
+
+    /// Reads without opening for writing; `None` if there is no file that can be believed.
+    pub(crate) fn peek(side: &SideFolder) -> Result<Option<Watermark>> {
+        Ok(read(side)?.map(|(_, watermark)| watermark))
+    }
+
+    fn open_at(side: &SideFolder, sequence: u64, current: Watermark) -> Result<Self> {
+        let file = side.storage.open(&side.path.join(WATERMARK), OpenMode::ReadWrite)?;
+        Ok(Self { file, state: Mutex::new(State { sequence, current, failed: None }) })
+    }
+
+    /// Writes the other slot and syncs it. After an error the state before still counts.
+    ///
+    /// After a failed sync nothing more is written: the next sync could succeed although the disk holds neither
+    /// state, and the one after it would then overwrite the only slot that is certain.
+    pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
+        let mut state = self.lock();
+        if let Some(error) = &state.failed {
+            return Err(error.clone());
+        }
+        let sequence = state.sequence + 1;
+        self.file.write_at(&watermark.encode(sequence), slot_at(sequence) as u64)?;
+        if let Err(error) = self.file.sync() {
+            let error = error.poisoned();
+            state.failed = Some(error.clone());
+            return Err(error);
+        }
+        state.sequence = sequence;
+        state.current = *watermark;
+        Ok(())
+    }
+
+    /// What was stored last.
+    pub(crate) fn current(&self) -> Watermark {
+        self.lock().current
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock left the state before, which is the one that counts.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(side: &SideFolder) -> Result<Option<(u64, Watermark)>> {
+    Ok(side.read(WATERMARK, 2 * BLOCK_BYTES + 1)?.and_then(|bytes| decode_file(&bytes)))
+}
+
+const fn slot_at(sequence: u64) -> usize {
+    if sequence.is_multiple_of(2) { 0 } else { BLOCK_BYTES }
+}
+
+/// The newest valid state, with its sequence number.
+pub(super) fn decode_file(bytes: &[u8]) -> Option<(u64, Watermark)> {
+    if bytes.len() != 2 * BLOCK_BYTES {
+        return None;
+    }
+    let slots = [0, BLOCK_BYTES].map(|at| {
+        let slot = Watermark::decode(&bytes[at..at + SLOT_BYTES]);
+        slot.filter(|(sequence, _)| slot_at(*sequence) == at)
+    });
+    slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence)
+}
+
+impl Watermark {
+    pub(super) fn encode(&self, sequence: u64) -> [u8; SLOT_BYTES] {
+        assert!(self.durable <= self.allocated, "what is durable was allocated before");
+        let last = self.last.unwrap_or(LastRecord { offset: LogOffset::ZERO, bytes: 0, crc32c: 0 });
+        assert!(self.last.is_none() || last.bytes > 0, "a record has bytes");
+        assert!(last.offset + u64::from(last.bytes) <= self.durable, "the last durable record is durable");
+        let mut slot = [0; SLOT_BYTES];
+        slot[..SEQUENCE_AT].copy_from_slice(MAGIC);
+        slot[SEQUENCE_AT..DURABLE_AT].copy_from_slice(&sequence.to_be_bytes());
+        slot[DURABLE_AT..ALLOCATED_AT].copy_from_slice(&self.durable.get().to_be_bytes());
+        slot[ALLOCATED_AT..LAST_OFFSET_AT].copy_from_slice(&self.allocated.get().to_be_bytes());
+        slot[LAST_OFFSET_AT..LAST_BYTES_AT].copy_from_slice(&last.offset.get().to_be_bytes());
+        slot[LAST_BYTES_AT..LAST_CRC_AT].copy_from_slice(&last.bytes.to_be_bytes());
+        slot[LAST_CRC_AT..CRC_AT].copy_from_slice(&last.crc32c.to_be_bytes());
+        let crc = crc32c::crc32c(&slot[..CRC_AT]);
+        slot[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        slot
+    }
+
+    /// Decodes a slot: its sequence number and what it says.
+    pub(super) fn decode(slot: &[u8]) -> Option<(u64, Self)> {
+        let mut fields = Fields(slot);
+        if fields.bytes(MAGIC.len())? != MAGIC {
+            return None;
+        }
+        let sequence = fields.u64()?;
+        let (durable, allocated) = (fields.log_offset()?, fields.log_offset()?);
+        let last = LastRecord { offset: fields.log_offset()?, bytes: fields.u32()?, crc32c: fields.u32()? };
+        let is_whole = fields.u32()? == crc32c::crc32c(slot.get(..CRC_AT)?);
+        let is_sound = durable <= allocated && last.offset + u64::from(last.bytes) <= durable;
+        let watermark = Self { durable, allocated, last: (last.bytes > 0).then_some(last) };
+        (is_whole && is_sound).then_some((sequence, watermark))
+    }
+}
