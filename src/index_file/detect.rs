@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::file::read_header;
+use super::file::{read_entry, read_header};
 use super::rebuild::{Rebuilt, read_pieces};
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
@@ -93,7 +93,6 @@ fn search(file: &File, bytes: u64, header: &IndexHeader) -> Result<Option<IndexL
 
 /// Is the last entry the one that the header calls the last?
 fn is_last(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
-    let mut bytes = [0; IndexEntry::BYTES];
-    let present = file.read_at(&mut bytes, layout.entry_at(header.next_entry - 1))?;
-    Ok(IndexEntry::decode(&bytes[..present]).is_ok_and(|entry| entry.log_offset == header.end_offset))
+    let last = read_entry(file, layout, header.next_entry - 1)?;
+    Ok(last.is_some_and(|entry| entry.log_offset == header.end_offset))
 }
