@@ -53,21 +53,15 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Returns the number and the fields of the next older entry.
-    pub(super) fn next(&mut self, file: &IndexFile) -> Result<Option<(u32, IndexEntry)>> {
-        let number = self.next;
-        if number == 0 {
-            return Ok(None);
-        }
-        let entry = file.entry(&self.handle, number)?.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
-        self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
-        Ok(entry.map(|entry| (number, entry)))
-    }
-
     /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.
     fn next_wanted(&mut self, file: &IndexFile, wanted: &Wanted) -> Result<Option<u64>> {
-        while let Some((number, entry)) = self.next(file)? {
-            if entry.hash == wanted.hash && wanted.may_be(number, &entry, &self.header) {
+        while self.next > 0 {
+            let number = self.next;
+            let entry = file.entry(&self.handle, number)?;
+            let entry = entry.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
+            self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
+            let fits = |entry: &IndexEntry| entry.hash == wanted.hash && wanted.may_be(number, entry, &self.header);
+            if let Some(entry) = entry.filter(fits) {
                 return Ok(Some(entry.log_offset));
             }
         }

@@ -116,8 +116,11 @@ impl IndexFile {
     /// Opens a file for reading, whatever is in it. One with a damaged header is searched, but takes no entries.
     pub(super) fn open_any(storage: Storage, path: &Path, layout: IndexLayout) -> Result<Self> {
         check_layout(layout)?;
-        let header = read_header(&storage.open(path, OpenMode::Read)?)?;
-        let header = header.filter(|header| header.next_entry <= layout.entries);
+        let file = storage.open(path, OpenMode::Read)?;
+        let header = match read_header(&file)? {
+            Some(header) if header.next_entry <= layout.entries && has_ends(&file, layout, &header)? => Some(header),
+            _ => None,
+        };
         Ok(Self { storage, path: path.into(), layout, state: Mutex::new(State::of_file(header, layout)) })
     }
 
@@ -155,7 +158,7 @@ impl IndexFile {
 
     /// Adds an entry for one key of the record at `log_offset`; returns `false`, and adds nothing, if the file is full.
     ///
-    /// An entry that is there already is not added again. The entry is not durable yet.
+    /// The entry is not durable yet.
     ///
     /// # Errors
     ///
@@ -165,18 +168,8 @@ impl IndexFile {
     /// # Panics
     ///
     /// If `log_offset` is above [`LogOffset::MAX`].
-    ///
-    /// # Source
-    ///
-    /// RocketMQ's `IndexFile.putKey`, which adds an entry twice when it is put twice.
     #[doc(alias = "putKey")]
     pub fn put(&self, topic: &str, key: &str, log_offset: LogOffset, store_ms: i64) -> Result<bool> {
-        let hash = index_key_hash(topic, key);
-        Ok(self.has(hash, log_offset)? || self.put_new(hash, log_offset, store_ms)?)
-    }
-
-    /// Adds an entry that is not there.
-    pub(super) fn put_new(&self, hash: u32, log_offset: LogOffset, store_ms: i64) -> Result<bool> {
         assert!(log_offset <= LogOffset::MAX, "a log offset fits its field");
         let mut state = self.state();
         let next_entry = state.header.next_entry;
@@ -191,30 +184,24 @@ impl IndexFile {
         if let Some(in_use) = state.in_use.as_mut().filter(|in_use| in_use.pending_bytes() >= RUN_BYTES) {
             in_use.write_entries(self.layout)?;
         }
-        state.add(self.layout, hash, log_offset.get(), store_ms);
+        state.add(self.layout, index_key_hash(topic, key), log_offset.get(), store_ms);
         Ok(true)
     }
 
-    /// Is there an entry for this hash and record? When records come in order, no entry of an older one is read.
-    pub(super) fn has(&self, hash: u32, log_offset: LogOffset) -> Result<bool> {
-        let (end_offset, newest_record) = {
+    /// Counts the file's last entries that are of one record.
+    pub(super) fn last_entries_of(&self, log_offset: LogOffset) -> Result<u32> {
+        let (next_entry, in_use) = {
             let state = self.state();
-            (state.header.end_offset, state.newest_record)
+            (state.header.next_entry, state.in_use.as_ref().map(|in_use| in_use.file.clone()))
         };
-        let lowest = if log_offset.get() == end_offset { newest_record } else { 1 };
-        if log_offset.get() > end_offset {
-            return Ok(false);
-        }
-        let Some(mut chain) = self.chain(&Wanted { hash, times: i64::MIN..=i64::MAX })? else { return Ok(false) };
-        while chain.next >= lowest
-            && let Some((_, entry)) = chain.next(self)?
-            && entry.log_offset >= log_offset.get()
+        let handle = in_use.map_or_else(|| self.storage.open(&self.path, OpenMode::Read), Ok)?;
+        let mut count = 0;
+        while count + 1 < next_entry
+            && self.entry(&handle, next_entry - 1 - count)?.is_some_and(|entry| entry.log_offset == log_offset.get())
         {
-            if (entry.hash, entry.log_offset) == (hash, log_offset.get()) {
-                return Ok(true);
-            }
+            count += 1;
         }
-        Ok(false)
+        Ok(count)
     }
 
     /// Returns the records that have a key and a store time in `times`, in ms, newest first, each once.
@@ -304,13 +291,14 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Goes back to the entries below `next_entry`: slots and header are made anew from them, the rest is zeroed.
+    /// Goes back to the entries below number `next_entry` and log offset `end`: slots and header are made anew from
+    /// them, the rest is zeroed.
     ///
     /// `before` is the header of the file before this one, `store_ms` tells the store time of a record that is still
     /// there. Returns `false`, with nothing changed, if the entries are damaged. Nobody puts meanwhile.
     pub(super) fn restore(
         &self,
-        next_entry: u32,
+        (next_entry, end): (u32, LogOffset),
         before: Option<&IndexHeader>,
         mut store_ms: impl FnMut(LogOffset) -> Result<Option<i64>>,
     ) -> Result<bool> {
@@ -318,8 +306,8 @@ impl IndexFile {
         if file.info()?.bytes != self.layout.file_bytes() || !(1..=self.layout.entries).contains(&next_entry) {
             return Ok(false);
         }
-        let Some(rebuilt) = Rebuilt::read(&file, self.layout, next_entry)? else { return Ok(false) };
-        let mut header = seeded(before);
+        let Some(rebuilt) = Rebuilt::read(&file, self.layout, next_entry, end)? else { return Ok(false) };
+        let (mut header, next_entry) = (seeded(before), rebuilt.next_entry);
         if let (Some(first), Some(last)) = (rebuilt.first, rebuilt.last) {
             // The times of the header on the disk hold if they are of these two records.
             let old = read_header(&file)?.unwrap_or_default();
@@ -359,8 +347,15 @@ pub(super) fn read_header(file: &File) -> Result<Option<IndexHeader>> {
     Ok(IndexHeader::decode(&bytes[..present]).ok())
 }
 
+/// Are the header's first and last record those of the entries?
+pub(super) fn has_ends(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
+    let offset_of = |number| Ok::<_, Error>(read_entry(file, layout, number)?.map(|entry| entry.log_offset));
+    Ok(header.next_entry == 1
+        || (offset_of(1)? == Some(header.begin_offset) && offset_of(header.next_entry - 1)? == Some(header.end_offset)))
+}
+
 /// Reads an entry of a file; `None` if it is damaged.
-pub(super) fn read_entry(file: &File, layout: IndexLayout, number: u32) -> Result<Option<IndexEntry>> {
+fn read_entry(file: &File, layout: IndexLayout, number: u32) -> Result<Option<IndexEntry>> {
     let mut bytes = [0; IndexEntry::BYTES];
     let present = file.read_at(&mut bytes, layout.entry_at(number))?;
     Ok(IndexEntry::decode(&bytes[..present]).ok())

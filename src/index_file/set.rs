@@ -1,5 +1,6 @@
 //! All index files of a store.
 
+use std::cmp;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,31 +71,51 @@ impl IndexSet {
         Ok((Self { storage, dir, new_dir, layout, clock, files, writer, has_new_name }, strays))
     }
 
-    /// Adds an entry for one key of a record; one that is there already is not added again.
+    /// Adds the entries of one record: its keys in RocketMQ's order, unique key first. Records come in the order of the
+    /// log; entries that are there already are not added again.
     ///
-    /// After an error, a full disk for example, everything is as it was, and the call can be repeated.
-    pub(crate) fn put(&self, topic: &str, key: &str, log_offset: LogOffset, store_ms: i64) -> Result<()> {
-        let hash = index_key_hash(topic, key);
+    /// After an error, a full disk for example, nothing is lost, and the call can be repeated.
+    pub(crate) fn put(
+        &self,
+        topic: &str,
+        keys: impl IntoIterator<Item = impl AsRef<str>>,
+        log_offset: LogOffset,
+        store_ms: i64,
+    ) -> Result<()> {
         let _writer = self.writer();
-        // No file at all may have the entry when records come in order, and only the newest for a record's second key.
-        let may_have = |file: &&Arc<IndexFile>| file.header().end_offset >= log_offset.get();
-        let candidates: Vec<_> = self.files().iter().rev().take_while(may_have).cloned().collect();
-        for file in candidates {
-            if file.has(hash, log_offset)? {
-                return Ok(());
+        let Some(present) = self.entries_of(log_offset)? else { return Ok(()) };
+        for key in keys.into_iter().skip(present) {
+            let newest = self.files().last().cloned();
+            if let Some(newest) = &newest {
+                if newest.put(topic, key.as_ref(), log_offset, store_ms)? {
+                    continue;
+                }
+                // RocketMQ's checkpoint counts on full files, and recovery makes only the newest anew.
+                newest.finish()?;
             }
+            let is_put = self.roll(newest.as_deref())?.put(topic, key.as_ref(), log_offset, store_ms)?;
+            assert!(is_put, "a new index file has room");
         }
-        let newest = self.files().last().cloned();
-        if let Some(newest) = &newest {
-            if newest.put_new(hash, log_offset, store_ms)? {
-                return Ok(());
-            }
-            // RocketMQ's checkpoint counts on full files, and recovery makes only the newest anew.
-            newest.finish()?;
-        }
-        let is_put = self.roll(newest.as_deref())?.put_new(hash, log_offset, store_ms)?;
-        assert!(is_put, "a new index file has room");
         Ok(())
+    }
+
+    /// Counts the entries of a record that are there already; `None` if a newer record has some, so all are there.
+    fn entries_of(&self, log_offset: LogOffset) -> Result<Option<usize>> {
+        let mut count = 0;
+        for file in self.files().iter().rev() {
+            let header = file.header();
+            match header.end_offset.cmp(&log_offset.get()) {
+                cmp::Ordering::Greater => return Ok(None),
+                cmp::Ordering::Less => break,
+                cmp::Ordering::Equal => {}
+            }
+            let of_file = file.last_entries_of(log_offset)?;
+            count += of_file as usize;
+            if of_file + 1 < header.next_entry {
+                break;
+            }
+        }
+        Ok(Some(count))
     }
 
     /// Makes the next file.
@@ -173,31 +194,40 @@ impl IndexSet {
         Ok(states.len() == files.len())
     }
 
-    /// Goes back to `states`, after an unclean stop: files that they do not name are removed, the newest one gets slots
-    /// and header anew from its entries. `store_ms` tells the store time of a record, `None` if it is gone.
+    /// Goes back to what `states` and the log offset `end` describe, after an unclean stop: files that are not named or
+    /// begin behind `end` are removed, the newest one left gets slots and header anew from its entries. `store_ms` tells
+    /// the store time of a record, `None` if it is gone.
     pub(crate) fn restore(
         &self,
         states: &[IndexState],
+        end: LogOffset,
         store_ms: impl FnMut(LogOffset) -> Result<Option<i64>>,
     ) -> Result<Restored> {
         let _writer = self.writer();
-        let is_named = |file: &Arc<IndexFile>| states.iter().any(|state| state.name == name_of(file));
-        let (kept, removed): (Vec<_>, Vec<_>) = self.snapshot().into_iter().partition(is_named);
-        if !kept.iter().map(|file| name_of(file)).eq(states.iter().map(|state| state.name)) {
-            return Ok(Restored::Mismatch);
+        let files = self.snapshot();
+        let (mut kept, mut before) = (Vec::new(), None);
+        for state in states {
+            let Some(file) = files.iter().find(|file| name_of(file) == state.name) else {
+                return Ok(Restored::Mismatch);
+            };
+            kept.push((file, state));
         }
-        if let (Some((newest, full)), Some(state)) = (kept.split_last(), states.last()) {
-            for (state, file) in states.iter().zip(full) {
+        // Entries may have come between a sync and the frame that names it.
+        while kept.pop_if(|(file, _)| !file.is_damaged() && file.header().begin_offset >= end.get()).is_some() {}
+        if let Some(((newest, state), full)) = kept.split_last() {
+            for (file, state) in full {
                 if !file.is_whole()? || file.header().next_entry != state.next_entry {
                     return Ok(Restored::Mismatch);
                 }
+                before = Some(file.header());
             }
-            let before = full.last().map(|file| file.header());
-            if !newest.restore(state.next_entry, before.as_ref(), store_ms)? {
+            if !newest.restore((state.next_entry, end), before.as_ref(), store_ms)? {
                 return Ok(Restored::Mismatch);
             }
         }
-        self.remove(removed.iter().rev())?;
+        let is_kept = |file: &Arc<IndexFile>| kept.iter().any(|(kept, _)| Arc::ptr_eq(kept, file));
+        let removed: Vec<_> = files.iter().rev().filter(|file| !is_kept(file)).collect();
+        self.remove(removed.into_iter())?;
         Ok(Restored::Done)
     }
 

@@ -12,8 +12,6 @@ pub(super) struct State {
     pub is_damaged: bool,
     /// There from the first put on, until the file is full and synced.
     pub in_use: Option<InUse>,
-    /// The first entry of the newest record, or any before it.
-    pub newest_record: u32,
     /// Grows with each change.
     pub changes: u64,
     /// What the last sync covered, `None` before the first one of a new file.
@@ -43,7 +41,7 @@ impl State {
         let is_damaged = header.is_none();
         let header = header.unwrap_or(IndexHeader { next_entry: layout.entries, ..IndexHeader::default() });
         let synced = Some(Synced { changes: 0, next_entry: header.next_entry });
-        Self { header, is_damaged, in_use: None, newest_record: 1, changes: 0, synced, sync_failure: None }
+        Self { header, is_damaged, in_use: None, changes: 0, synced, sync_failure: None }
     }
 
     pub(super) fn add(&mut self, layout: IndexLayout, hash: u32, log_offset: u64, store_ms: i64) {
@@ -58,9 +56,6 @@ impl State {
         head.link(slot, number);
         if number == 1 {
             (header.begin_ms, header.begin_offset) = (store_ms, log_offset);
-        }
-        if number == 1 || log_offset != header.end_offset {
-            self.newest_record = number;
         }
         header.slot_count += u32::from(previous == 0);
         header.next_entry += 1;
