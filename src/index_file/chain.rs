@@ -29,11 +29,14 @@ impl Wanted {
 
     /// Can this entry be of the wanted time? Only its record knows the millisecond.
     ///
-    /// The seconds of a file's first entry count from the end of the file before it; 0 also stands for any time before
-    /// the file's first, the largest number for any time after it.
+    /// A file's first entry has the file's begin time; its seconds count from the end of the file before. Otherwise 0
+    /// also stands for any time before the file's first, the largest number for any time after it.
     fn may_be(&self, number: u32, entry: &IndexEntry, header: &IndexHeader) -> bool {
-        if number == 1 || header.begin_ms <= 0 || entry.seconds < 0 {
+        if header.begin_ms <= 0 || entry.seconds < 0 {
             return true;
+        }
+        if number == 1 {
+            return self.times.contains(&header.begin_ms);
         }
         let earliest = header.begin_ms.saturating_add(i64::from(entry.seconds) * 1000);
         let is_before = entry.seconds < i32::MAX && earliest.saturating_add(999) < *self.times.start();
