@@ -180,19 +180,16 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the topic.
-    #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
     /// Returns the queue of the topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.queue_id
     }
 
     /// Returns the body.
-    #[must_use]
     pub fn body_bytes(&self) -> &[u8] {
         &self.body
     }
@@ -305,4 +302,130 @@ fn is_like_record_crc(name: &str, value: &str) -> bool {
     let mut encoded = Vec::with_capacity(name.len() + value.len() + 2);
     properties::push(&mut encoded, name, value);
     CrcProperty::of(&encoded) != CrcProperty::Absent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::batch::{BatchItem, push_batch_item};
+
+    const LIMITS: MessageLimits = MessageLimits { max_body_bytes: 1000, max_topic_bytes: 127 };
+
+    fn encoded(message: &Message<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode_properties(&mut out);
+        out
+    }
+
+    /// The field that an invalid message's error names.
+    fn invalid(message: Message<'_>) -> Option<&'static str> {
+        match message.check(&LIMITS) {
+            Ok(()) => None,
+            Err(Error::InvalidMessage { field, .. }) => Some(field),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn properties_keep_the_order_they_were_set_in() {
+        let message = Message::new("t").key("k1").tags("TagA").keys(["k2", "k3"]).property("a", "b").tags("TagB");
+        assert_eq!(encoded(&message), b"KEYS\x01k1 k2 k3\x02TAGS\x01TagB\x02a\x01b\x02");
+        assert_eq!(invalid(message), None);
+    }
+
+    #[test]
+    fn encoded_properties_come_back_with_their_last_separator() {
+        let text = "UNIQ_KEY\u{1}U\u{2}KEYS\u{1}a b\u{2}WAIT\u{1}true";
+        let message = Message::new("t").properties_text(text);
+        assert_eq!(encoded(&message), [text.as_bytes(), b"\x02"].concat());
+        assert_eq!(invalid(message), None);
+    }
+
+    #[test]
+    fn what_the_store_computes_is_left_out() {
+        let crc = Message::new("t").property("__CRC32#", "0123456789").tags("T");
+        assert_eq!(encoded(&crc), b"TAGS\x01T\x02");
+        assert_eq!(invalid(crc), None);
+        let light = Message::new("t").property("INNER_MULTI_DISPATCH", "a").property("INNER_MULTI_QUEUE_OFFSET", "7");
+        assert_eq!(encoded(&light), b"INNER_MULTI_DISPATCH\x01a\x02");
+        let batch = Message::new("t").property("INNER_BASE", "7").sys_flag(SysFlag::INNER_BATCH);
+        assert_eq!(encoded(&batch), b"");
+    }
+
+    #[test]
+    fn a_body_is_borrowed_or_owned() {
+        let text = String::from("text");
+        assert_eq!(Message::new("t").body(&text).body_bytes(), b"text");
+        assert_eq!(Message::new("t").body("text").body_bytes(), b"text");
+        assert_eq!(Message::new(text).owned_body(vec![1]).body_bytes(), [1]);
+    }
+
+    #[test]
+    fn names_that_leave_their_folder_are_refused() {
+        for name in ["", ".", "..", "a/b", "a\0b"] {
+            assert_eq!(invalid(Message::new(name)), Some("topic"), "{name:?}");
+            let names = format!("good,{name}");
+            let light = Message::new("t").property("INNER_MULTI_DISPATCH", names.as_str());
+            assert_eq!(invalid(light), Some("INNER_MULTI_DISPATCH"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn properties_that_would_not_come_back_are_refused() {
+        for (name, value) in [("", "v"), ("n", ""), ("n\u{1}", "v"), ("n", "v\u{2}"), ("n", "\u{1}v")] {
+            assert_eq!(invalid(Message::new("t").property(name, value)), Some("property"), "{name:?} {value:?}");
+        }
+        for (name, value) in [("__CRC33#", "0123456789"), ("x__CRC32#", "0123456789")] {
+            assert_eq!(invalid(Message::new("t").property(name, value)), Some("property"), "{name}");
+        }
+        assert_eq!(invalid(Message::new("t").property("__CRC33#", "012345678")), None);
+        for key in ["", "a b"] {
+            assert_eq!(invalid(Message::new("t").key("k").key(key)), Some("keys"), "{key:?}");
+        }
+        assert_eq!(invalid(Message::new("t").queue(-1)), Some("queue id"));
+    }
+
+    #[test]
+    fn what_is_too_long_is_named_with_its_limit() {
+        let text = "a".repeat(MAX_PROPERTIES_BYTES);
+        for (message, named, expected) in [
+            (Message::new("a".repeat(128)), "topic", (128, 127)),
+            (Message::new("t").owned_body(vec![0; 1001]), "body", (1001, 1000)),
+            // 3 bytes for the name and the separators, 20 for the CRC.
+            (Message::new("t").property("n", &text[..32_745]), "properties", (32_768, 32_767)),
+        ] {
+            match message.check(&LIMITS) {
+                Err(Error::TooLarge { field, value, limit }) => assert_eq!((field, (value, limit)), (named, expected)),
+                other => panic!("{named}: {other:?}"),
+            }
+        }
+        assert_eq!(invalid(Message::new("t").property("n", &text[..32_744])), None);
+        assert_eq!(invalid(Message::new("a".repeat(127)).owned_body(vec![0; 1000])), None);
+    }
+
+    #[test]
+    fn room_is_kept_for_the_offsets_that_the_store_adds() {
+        let names = vec!["a"; 1000].join(",");
+        let message = Message::new("t").property("INNER_MULTI_DISPATCH", names);
+        assert_eq!(message.max_properties_bytes(), 20 + 2 + 1999 + 24 + 2 + 20_000 + CRC_PROPERTY_BYTES);
+    }
+
+    #[test]
+    fn an_inner_batch_has_the_messages_it_says() {
+        let mut body = Vec::new();
+        for _ in 0..2 {
+            push_batch_item(&mut body, &BatchItem { flag: 0, body: b"b", properties: b"" });
+        }
+        let batch = |count: &'static str| {
+            Message::new("t").body(&body).property("INNER_NUM", count).sys_flag(SysFlag::INNER_BATCH)
+        };
+        assert_eq!(invalid(batch("2")), None);
+        for count in ["0", "-1", "3", "x", "32768"] {
+            assert_eq!(invalid(batch(count)), Some("INNER_NUM"), "{count}");
+        }
+        assert_eq!(invalid(batch("1")), Some("body"));
+        assert_eq!(invalid(batch("2").sys_flag(SysFlag(0))), Some("INNER_NUM"));
+        assert_eq!(invalid(Message::new("t").body(&body).sys_flag(SysFlag::INNER_BATCH)), Some("INNER_NUM"));
+        assert_eq!(invalid(batch("2").body(&body[1..])), Some("body"));
+    }
 }

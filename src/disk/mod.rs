@@ -5,6 +5,7 @@
 //! errors and hold the few sequences of operations that must always go together.
 
 mod lock;
+mod overlay;
 mod real;
 mod storage;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use lock::StoreLock;
+pub(crate) use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub(crate) use storage::{File, Storage};
 
@@ -146,8 +148,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn as_std(&self) -> Option<&std::fs::File>;
 }
 
-/// A mapped file. The memory stays valid, at the same place, for as long as this value lives.
-pub trait Mapping: fmt::Debug + Send + Sync + 'static {
+/// A mapped file.
+///
+/// # Safety
+/// - [`as_mut_ptr`](Self::as_mut_ptr) returns the same pointer for as long as the value lives, and the
+///   [`bytes`](Self::bytes) bytes behind it are mapped, readable and initialised for that time; they are writable if
+///   the mapping was made with another mode than [`OpenMode::Read`].
+/// - The implementation never makes a reference into that memory, and writes to it only what somebody wrote to the
+///   same file.
+pub unsafe trait Mapping: fmt::Debug + Send + Sync + 'static {
     /// The first byte.
     fn as_mut_ptr(&self) -> *mut u8;
     /// Length in bytes.

@@ -173,7 +173,9 @@ struct RealMapping {
     map: MmapRaw,
 }
 
-impl Mapping for RealMapping {
+// SAFETY: `MmapRaw` keeps its mapping at one place until it is dropped, makes no reference into it, and was made
+// writable unless the mode was `Read`. That the file is not cut short by another program is a condition of the crate.
+unsafe impl Mapping for RealMapping {
     fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
     }

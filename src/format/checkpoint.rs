@@ -63,7 +63,6 @@ impl Checkpoint {
     pub const FILE_BYTES: usize = 4096;
 
     /// Returns the five fields' bytes, the beginning of the file.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         BigEndian::write_i64(&mut bytes[LOG_MS_AT..], self.log_ms);

@@ -84,7 +84,6 @@ impl IndexHeader {
     /// # Panics
     ///
     /// If a number does not fit its signed field.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         BigEndian::write_i64(&mut bytes[BEGIN_MS_AT..], self.begin_ms);
@@ -162,7 +161,6 @@ impl IndexEntry {
     /// # Panics
     ///
     /// If a number does not fit its signed field.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_32(&mut bytes[HASH_AT..], self.hash);
@@ -220,26 +218,22 @@ impl IndexLayout {
     /// # Panics
     ///
     /// If the file has no slots.
-    #[must_use]
     pub const fn slot_of(self, hash: u32) -> u32 {
         assert!(self.slots > 0, "an index file has slots");
         hash % self.slots
     }
 
     /// Returns the position of a slot in the file.
-    #[must_use]
     pub const fn slot_at(self, slot: u32) -> u64 {
         IndexHeader::BYTES as u64 + slot as u64 * SLOT_BYTES as u64
     }
 
     /// Returns the position of an entry in the file.
-    #[must_use]
     pub const fn entry_at(self, number: u32) -> u64 {
         self.slot_at(self.slots) + number as u64 * IndexEntry::BYTES as u64
     }
 
     /// Returns the file's length.
-    #[must_use]
     pub const fn file_bytes(self) -> u64 {
         self.entry_at(self.entries)
     }
@@ -261,11 +255,33 @@ impl IndexLayout {
 /// # Source
 ///
 /// RocketMQ's `IndexFile.putKey`.
-#[must_use]
 pub fn time_diff_seconds(store_ms: i64, begin_ms: i64) -> i32 {
     if begin_ms <= 0 {
         return 0;
     }
     let seconds = store_ms.saturating_sub(begin_ms) / 1000;
     seconds.clamp(0, i32::MAX.into()) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_follow_the_slots() {
+        let layout = IndexLayout { slots: 10, entries: 12 };
+        assert_eq!((layout.slot_at(0), layout.slot_at(9)), (40, 76));
+        assert_eq!((layout.entry_at(0), layout.entry_at(1)), (80, 100));
+        assert_eq!(layout.file_bytes(), 320);
+        let largest = IndexLayout { slots: u32::MAX, entries: u32::MAX };
+        assert_eq!(largest.file_bytes(), 40 + 24 * u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn seconds_are_whole_and_bounded() {
+        assert_eq!(time_diff_seconds(i64::MAX, 1), i32::MAX);
+        assert_eq!(time_diff_seconds(i64::MIN, 1), 0);
+        assert_eq!(time_diff_seconds(5_000, -1), 0);
+        assert_eq!(time_diff_seconds(12_345, 345), 12);
+    }
 }

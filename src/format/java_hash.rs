@@ -12,7 +12,6 @@
 /// assert_eq!(java_hash("polygenelubricants"), i32::MIN);
 /// ```
 #[doc(alias = "hashCode")]
-#[must_use]
 pub fn java_hash(text: &str) -> i32 {
     extend(0, text)
 }
@@ -28,12 +27,11 @@ pub fn java_hash(text: &str) -> i32 {
 /// assert_eq!(tags_code(""), 0);
 /// ```
 #[doc(alias = "tagsString2tagsCode")]
-#[must_use]
 pub fn tags_code(tags: &str) -> i64 {
     java_hash(tags).into()
 }
 
-/// Computes the hash that the index stores for a whole key: without sign, and 0 for the one number that has no positive.
+/// Computes the hash that the index stores for a whole key: without sign, and 0 for `i32::MIN`, which has no positive.
 ///
 /// # Examples
 ///
@@ -43,7 +41,6 @@ pub fn tags_code(tags: &str) -> i64 {
 /// assert_eq!(index_hash("polygenelubricants"), 0);
 /// ```
 #[doc(alias = "indexKeyHashMethod")]
-#[must_use]
 pub fn index_hash(key: &str) -> u32 {
     without_sign(java_hash(key))
 }
@@ -56,7 +53,6 @@ pub fn index_hash(key: &str) -> u32 {
 /// use mqlog::format::java_hash::{index_hash, index_key_hash};
 /// assert_eq!(index_key_hash("TopicTest", "Key1"), index_hash("TopicTest#Key1"));
 /// ```
-#[must_use]
 pub fn index_key_hash(topic: &str, key: &str) -> u32 {
     without_sign(extend(extend(java_hash(topic), "#"), key))
 }
@@ -69,4 +65,35 @@ fn without_sign(hash: i32) -> u32 {
 fn extend(hash: i32, text: &str) -> i32 {
     let step = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(unit.into());
     if text.is_ascii() { text.bytes().map(u16::from).fold(hash, step) } else { text.encode_utf16().fold(hash, step) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_java() {
+        for (text, hash) in [
+            ("", 0),
+            ("TagA", 2_598_919),
+            ("TagB", 2_598_920),
+            ("*", 42),
+            ("d", 100),
+            ("polygenelubricants", i32::MIN),
+            ("\u{1F600}", 1_772_899),
+            ("中文标签", 622_041_809),
+            ("TagA || TagB", 1_359_775_119),
+            ("TopicTest#Key1", -1_656_937_772),
+        ] {
+            assert_eq!(java_hash(text), hash, "{text}");
+            assert_eq!(tags_code(text), i64::from(hash), "{text}");
+        }
+    }
+
+    #[test]
+    fn index_hashes_are_those_of_a_real_index() {
+        assert_eq!(index_key_hash("TopicTest", "Key1"), 1_656_937_772);
+        assert_eq!(index_key_hash("TopicTest", "7F00000100002A139A5518B4AAC20000"), 452_913_485);
+        assert_eq!(index_key_hash("主题", "\u{1F600}"), index_hash("主题#\u{1F600}"));
+    }
 }

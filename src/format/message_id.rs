@@ -180,3 +180,45 @@ fn parse_hex<'a>(text: &str, bytes: &'a mut [u8; MAX_BYTES]) -> Result<&'a [u8],
     }
     Ok(&bytes[..text.len() / 2])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNIQUE: &str = "7F00000100002A139A5518B4AAC20000";
+
+    #[test]
+    fn lower_case_is_read() {
+        assert_eq!(UNIQUE.to_lowercase().parse::<UniqueId>().unwrap().to_string(), UNIQUE);
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        let parse = str::parse::<OffsetMessageId>;
+        for have in 0..UNIQUE.len() {
+            assert_eq!(parse(&UNIQUE[..have]), Err(MessageIdError::Length(have)));
+        }
+        assert_eq!(parse("0A00000100002A9F00000000000000G7"), Err(MessageIdError::Digit(30)));
+        assert_eq!(parse("0A00000100012A9F00000000000000A7"), Err(MessageIdError::Port(0x1_2A9F)));
+        assert_eq!(parse("0A00000100002A9FFFFFFFFFFFFFFFFF"), Err(MessageIdError::LogOffset(-1)));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_come_back(octets: [u8; 16], is_v4: bool, port: u16, log_offset in 0..=i64::MAX as u64, time_ms: u32) {
+            let address = if is_v4 { IpAddr::from([octets[0], octets[1], octets[2], octets[3]]) } else { octets.into() };
+            let id = OffsetMessageId { host: SocketAddr::new(address, port), log_offset };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let id = UniqueId { address, process: port, loader_hash: !time_ms, time_ms, counter: !port };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn any_text_never_panics(text in "\\PC{0,60}", digits in "[0-9a-gA-G]{32}|[0-9a-f]{56}") {
+            let _ = (text.parse::<OffsetMessageId>(), text.parse::<UniqueId>());
+            let _ = (digits.parse::<OffsetMessageId>(), digits.parse::<UniqueId>());
+        }
+    }
+}

@@ -60,13 +60,11 @@ pub struct Properties<'a>(&'a [u8]);
 
 impl<'a> Properties<'a> {
     /// Takes encoded properties; any bytes will do.
-    #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Returns the encoded properties.
-    #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
@@ -91,13 +89,11 @@ impl<'a> Properties<'a> {
     }
 
     /// Returns the value of `name`.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.iter().filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
     }
 
     /// Returns the value of `name` as text; bytes that are not UTF-8 are replaced.
-    #[must_use]
     pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
         self.get(name).map(String::from_utf8_lossy)
     }
@@ -137,4 +133,55 @@ pub fn push(out: &mut Vec<u8>, name: &str, value: &str) {
     out.push(NAME_END);
     out.extend_from_slice(value.as_bytes());
     out.push(VALUE_END);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RocketMQ's rule, a byte at a time.
+    fn pairs(bytes: &[u8]) -> Vec<(&[u8], &[u8])> {
+        let pair = |segment: &'_ [u8]| segment.iter().position(|byte| *byte == NAME_END);
+        let segments = bytes.split(|byte| *byte == VALUE_END);
+        segments
+            .filter_map(|segment| pair(segment).map(|at| (&segment[..at], &segment[at + 1..])))
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn both_endings_are_read() {
+        for bytes in [&b"a\x01b\x02c\x01d\x02"[..], b"a\x01b\x02c\x01d"] {
+            let found: Vec<_> = Properties::new(bytes).iter().collect();
+            assert_eq!(found, [(&b"a"[..], &b"b"[..]), (b"c", b"d")]);
+        }
+    }
+
+    #[test]
+    fn pairs_without_name_or_value_do_not_count() {
+        let properties = Properties::new(b"\x01v\x02n\x01\x02nothing\x02\x02a\x01b\x01c\x02");
+        assert_eq!(properties.iter().collect::<Vec<_>>(), [(&b"a"[..], &b"b\x01c"[..])]);
+        assert_eq!(properties.get("n"), None);
+    }
+
+    #[test]
+    fn the_last_of_equal_names_counts() {
+        assert_eq!(Properties::new(b"a\x01b\x02a\x01c\x02").get("a"), Some(&b"c"[..]));
+        assert_eq!(Properties::default().get("a"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_pairs_are_those_of_a_plain_split(bytes in proptest::collection::vec(prop_oneof![0_u8..4, any::<u8>()], 0..80)) {
+            prop_assert_eq!(Properties::new(&bytes).iter().collect::<Vec<_>>(), pairs(&bytes));
+        }
+
+        #[test]
+        fn a_byte_is_found_where_it_is(bytes in proptest::collection::vec(any::<u8>(), 0..40), byte: u8) {
+            prop_assert_eq!(find(&bytes, byte), bytes.iter().position(|found| *found == byte));
+            prop_assert_eq!(find(&bytes, 0), bytes.iter().position(|found| *found == 0));
+        }
+    }
 }

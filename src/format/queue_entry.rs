@@ -59,7 +59,6 @@ impl QueueEntry {
     /// # Panics
     ///
     /// If the offset has more than 63 bits or the length more than 31.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
@@ -85,7 +84,6 @@ impl QueueEntry {
     }
 
     /// Tells whether this is a [`FILLER`](Self::FILLER): it looks like an entry, but names no record.
-    #[must_use]
     pub const fn is_filler(&self) -> bool {
         self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0
     }
@@ -119,31 +117,26 @@ impl ExtensionAddress {
     const MAX_TAGS_CODE: i64 = i32::MIN as i64 - 1;
 
     /// Makes the address of an offset; `None` if it is so large that it would look like a hash.
-    #[must_use]
     pub const fn new(offset: u64) -> Option<Self> {
         if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 { Some(Self(offset)) } else { None }
     }
 
     /// Tells whether an entry's tags code is an address.
-    #[must_use]
     pub const fn is_address(tags_code: i64) -> bool {
         tags_code <= Self::MAX_TAGS_CODE
     }
 
     /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
-    #[must_use]
     pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
         if Self::is_address(tags_code) { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
     }
 
     /// Returns what an entry holds.
-    #[must_use]
     pub const fn to_tags_code(self) -> i64 {
         (self.0 as i64).wrapping_add(i64::MIN)
     }
 
     /// Returns the offset in the extension files.
-    #[must_use]
     pub const fn offset(self) -> u64 {
         self.0
     }
@@ -194,7 +187,6 @@ impl<'a> ExtensionUnit<'a> {
     pub const END: [u8; 2] = [0xFF; 2];
 
     /// Returns the unit's length.
-    #[must_use]
     pub fn unit_bytes(&self) -> usize {
         Self::MIN_BYTES + self.bit_map.len()
     }
@@ -294,7 +286,6 @@ impl BatchEntry {
     /// # Panics
     ///
     /// If a number does not fit its signed field.
-    #[must_use]
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
@@ -336,3 +327,31 @@ impl BatchEntry {
 }
 
 const _: () = assert!(BatchEntry::BYTES == 46);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_address_is_below_the_smallest_hash() {
+        let largest = 9_223_372_034_707_292_159;
+        let address = ExtensionAddress::new(largest).unwrap();
+        assert_eq!(address.to_tags_code(), i64::from(i32::MIN) - 1);
+        assert_eq!(ExtensionAddress::from_tags_code(address.to_tags_code()), Some(address));
+        assert_eq!(ExtensionAddress::new(largest + 1), None);
+        assert_eq!(ExtensionAddress::from_tags_code(i32::MIN.into()), None);
+        assert_eq!(ExtensionAddress::new(0).map(ExtensionAddress::to_tags_code), Some(i64::MIN));
+    }
+
+    #[test]
+    fn lengths_of_an_extension_unit_that_contradict_each_other_are_an_error() {
+        let mut bytes = Vec::new();
+        ExtensionUnit { tags_code: 1, store_ms: 2, bit_map: &[3; 8] }.encode(&mut bytes);
+        bytes[19] = 7;
+        let mismatch = EntryError::Mismatch { field: "unit length", value: 28, expected: 27 };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+        bytes[1] = 5;
+        let mismatch = EntryError::Mismatch { field: "unit length", value: 5, expected: 27 };
+        assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
+    }
+}

@@ -97,7 +97,6 @@ pub struct RecordFields<'a> {
 
 impl RecordFields<'_> {
     /// Returns the length of the record that [`encode`](Self::encode) makes.
-    #[must_use]
     pub fn record_bytes(&self, crc: RecordCrc) -> usize {
         Layout::of(self.stored_flag()).body()
             + self.body.len()
@@ -262,7 +261,6 @@ pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
 /// assert_eq!(blank, [0, 0, 0x06, 0xDA, 0xCB, 0xD4, 0x31, 0x94]);
 /// assert!(matches!(Item::decode(&blank), Ok(Item::Blank { bytes: 1754 })));
 /// ```
-#[must_use]
 pub fn encode_blank(bytes: u32) -> [u8; BLANK_BYTES] {
     assert!(bytes >= BLANK_BYTES as u32 && bytes <= i32::MAX as u32, "a blank covers itself and has 31 bits");
     let mut blank = [0; BLANK_BYTES];

@@ -75,7 +75,6 @@ pub enum Version {
 
 impl Version {
     /// Returns the magic number.
-    #[must_use]
     pub const fn magic(self) -> u32 {
         match self {
             Self::V1 => 0xDAA3_20A7,
@@ -84,7 +83,6 @@ impl Version {
     }
 
     /// Returns the version with this magic number.
-    #[must_use]
     pub const fn from_magic(magic: u32) -> Option<Self> {
         match magic {
             0xDAA3_20A7 => Some(Self::V1),
@@ -94,7 +92,6 @@ impl Version {
     }
 
     /// Returns the longest topic that the (signed) length field holds.
-    #[must_use]
     pub const fn max_topic_bytes(self) -> usize {
         match self {
             Self::V1 => i8::MAX as usize,
@@ -103,7 +100,6 @@ impl Version {
     }
 
     /// Returns the bytes of the topic's length field.
-    #[must_use]
     pub const fn topic_length_bytes(self) -> usize {
         match self {
             Self::V1 => 1,
@@ -177,19 +173,16 @@ impl SysFlag {
     pub const COMPRESSION_MASK: Self = Self(0x700);
 
     /// Tells whether all bits of `bits` are set.
-    #[must_use]
     pub const fn has(self, bits: Self) -> bool {
         self.0 & bits.0 == bits.0
     }
 
     /// Returns this flag with the bits of `bits` set, or cleared.
-    #[must_use]
     pub const fn with(self, bits: Self, set: bool) -> Self {
         if set { Self(self.0 | bits.0) } else { Self(self.0 & !bits.0) }
     }
 
     /// Returns what the transaction bits say.
-    #[must_use]
     pub const fn transaction(self) -> Transaction {
         match (self.has(Self::PREPARED), self.has(Self::COMMIT)) {
             (false, false) => Transaction::None,
@@ -226,7 +219,6 @@ pub struct Layout {
 
 impl Layout {
     /// Returns the layout that the flag's two host bits ask for.
-    #[must_use]
     pub const fn of(sys_flag: SysFlag) -> Self {
         let born = if sys_flag.has(SysFlag::BORN_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
         let store = if sys_flag.has(SysFlag::STORE_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
@@ -236,38 +228,32 @@ impl Layout {
 
     /// Position of the store time, 8 bytes.
     #[doc(alias = "STORETIMESTAMP")]
-    #[must_use]
     pub const fn store_ms(self) -> usize {
         self.store_ms as usize
     }
 
     /// Position of the store host, 8 or 20 bytes.
     #[doc(alias = "STOREHOST")]
-    #[must_use]
     pub const fn store_host(self) -> usize {
         self.store_ms() + 8
     }
 
     /// Position of the number of times the message was consumed again, 4 bytes.
-    #[must_use]
     pub const fn reconsume_times(self) -> usize {
         self.reconsume_times as usize
     }
 
     /// Position of the log offset of the transaction's prepared record, 8 bytes.
-    #[must_use]
     pub const fn prepared_transaction_offset(self) -> usize {
         self.reconsume_times() + 4
     }
 
     /// Position of the body's length, 4 bytes.
-    #[must_use]
     pub const fn body_length(self) -> usize {
         self.prepared_transaction_offset() + 8
     }
 
     /// Position of the body. The topic's length follows the body.
-    #[must_use]
     pub const fn body(self) -> usize {
         self.body_length() + 4
     }
@@ -287,7 +273,6 @@ const _: () = assert!(MAX_HEADER_BYTES == 112);
 /// assert_eq!(mqlog::format::record::body_crc(b"hello0"), 0x7036_E992);
 /// assert_eq!(mqlog::format::record::body_crc(b""), 0);
 /// ```
-#[must_use]
 pub fn body_crc(body: &[u8]) -> u32 {
     mask_crc(crc32fast::hash(body))
 }

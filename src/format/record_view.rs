@@ -108,7 +108,6 @@ impl CrcProperty {
     ///
     /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
     /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own.
-    #[must_use]
     pub fn of(properties: &[u8]) -> Self {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
@@ -251,128 +250,107 @@ impl<'a> RecordView<'a> {
     }
 
     /// Returns the record's bytes.
-    #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Returns the record's length.
-    #[must_use]
     pub fn record_bytes(&self) -> u32 {
         self.bytes.len() as u32
     }
 
     /// Returns the kind of record.
-    #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
     /// Returns the stored CRC of the body.
-    #[must_use]
     pub fn body_crc(&self) -> u32 {
         BigEndian::read_u32(&self.bytes[BODY_CRC_AT..])
     }
 
     /// Returns the queue of the topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[QUEUE_ID_AT..])
     }
 
     /// Returns the user's flag.
-    #[must_use]
     pub fn flag(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[FLAG_AT..])
     }
 
     /// Returns the message's number in its queue; 0 in prepared and rolled-back records.
-    #[must_use]
     pub fn queue_offset(&self) -> u64 {
         BigEndian::read_u64(&self.bytes[QUEUE_OFFSET_AT..])
     }
 
     /// Returns the position in the log that the record says it has.
-    #[must_use]
     pub fn log_offset(&self) -> u64 {
         BigEndian::read_u64(&self.bytes[LOG_OFFSET_AT..])
     }
 
     /// Returns the system flag.
-    #[must_use]
     pub fn sys_flag(&self) -> SysFlag {
         SysFlag(BigEndian::read_i32(&self.bytes[SYS_FLAG_AT..]))
     }
 
     /// Returns when the producer made the message, in ms since 1970.
-    #[must_use]
     pub fn born_ms(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[BORN_MS_AT..])
     }
 
     /// Returns where the producer is.
-    #[must_use]
     pub fn born_host(&self) -> SocketAddr {
         checked_host(&self.bytes[BORN_HOST_AT..self.layout.store_ms()])
     }
 
     /// Returns when the message was stored, in ms since 1970.
-    #[must_use]
     pub fn store_ms(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[self.layout.store_ms()..])
     }
 
     /// Returns where the store is.
-    #[must_use]
     pub fn store_host(&self) -> SocketAddr {
         let bytes = &self.bytes[self.layout.store_host()..self.layout.reconsume_times()];
         checked_host(bytes)
     }
 
     /// Returns how often a consumer gave the message back.
-    #[must_use]
     pub fn reconsume_times(&self) -> i32 {
         BigEndian::read_i32(&self.bytes[self.layout.reconsume_times()..])
     }
 
     /// Returns the log offset of the transaction's prepared record, else 0.
-    #[must_use]
     pub fn prepared_transaction_offset(&self) -> i64 {
         BigEndian::read_i64(&self.bytes[self.layout.prepared_transaction_offset()..])
     }
 
     /// Returns the body as stored.
-    #[must_use]
     pub fn body(&self) -> &'a [u8] {
         &self.bytes[self.layout.body()..self.body_end as usize]
     }
 
     /// Returns the topic as stored.
-    #[must_use]
     pub fn topic_bytes(&self) -> &'a [u8] {
         &self.bytes[self.body_end as usize + self.version.topic_length_bytes()..self.properties_at as usize - 2]
     }
 
     /// Returns the topic; bytes that are not UTF-8 are replaced.
-    #[must_use]
     pub fn topic(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.topic_bytes())
     }
 
     /// Returns the properties.
-    #[must_use]
     pub fn properties(&self) -> Properties<'a> {
         Properties::new(&self.bytes[self.properties_at as usize..])
     }
 
     /// Returns the offset message id: the store's host and the record's position, in hexadecimal.
-    #[must_use]
     pub fn message_id(&self) -> String {
         OffsetMessageId { host: self.store_host(), log_offset: self.log_offset() }.to_string()
     }
 
     /// Returns the id that the producer gave the message.
-    #[must_use]
     pub fn unique_key(&self) -> Option<Cow<'a, str>> {
         self.properties().get_str(UNIQ_KEY)
     }
@@ -384,13 +362,11 @@ impl<'a> RecordView<'a> {
     }
 
     /// Returns the property TAGS.
-    #[must_use]
     pub fn tags(&self) -> Option<Cow<'a, str>> {
         self.properties().get_str(TAGS)
     }
 
     /// Returns what the last property says about the record's CRC, without computing it.
-    #[must_use]
     pub fn crc_property(&self) -> CrcProperty {
         CrcProperty::of(self.properties().as_bytes())
     }
@@ -454,20 +430,15 @@ fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
             return Err(RecordError::Negative { field, value });
         }
     }
-    check_host("born host's port", &bytes[BORN_HOST_AT..layout.store_ms()])?;
-    check_host("store host's port", &bytes[layout.store_host()..layout.reconsume_times()])
+    for (field, end) in [("born host's port", layout.store_ms()), ("store host's port", layout.reconsume_times())] {
+        length(field, BigEndian::read_i32(&bytes[end - 4..]), u16::MAX.into())?;
+    }
+    Ok(())
 }
 
 /// Reads a host of a record whose header was checked.
 fn checked_host(bytes: &[u8]) -> SocketAddr {
     read_host(bytes).expect("decode checked the port")
-}
-
-fn check_host(field: &'static str, bytes: &[u8]) -> Result<(), RecordError> {
-    match read_host(bytes) {
-        Ok(_) => Ok(()),
-        Err(port) => length(field, port, u16::MAX.into()).map(drop),
-    }
 }
 
 /// Turns a stored length into one that is not negative and at most `limit`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::{Deref, RangeInclusive};
+use std::sync::Arc;
 
 use super::file::IndexFile;
 use crate::disk::File;
@@ -74,7 +75,7 @@ impl Chain {
 
 /// Log offsets of records that may have a key, newest first, each once: the caller looks at the record.
 #[derive(Debug)]
-pub(crate) struct Candidates<F> {
+pub(crate) struct Candidates<F = Arc<IndexFile>> {
     wanted: Wanted,
     /// Files still to search, the newest last.
     files: Vec<F>,

@@ -134,20 +134,8 @@ impl IndexSet {
 
     /// Returns log offsets of records that may have the key and a store time in `times`, newest first, each once.
     /// Nothing is read before it is asked for.
-    pub(crate) fn candidates(&self, topic: &str, key: &str, times: RangeInclusive<i64>) -> Candidates<Arc<IndexFile>> {
+    pub(crate) fn candidates(&self, topic: &str, key: &str, times: RangeInclusive<i64>) -> Candidates {
         Candidates::new(Wanted { hash: index_key_hash(topic, key), times }, self.snapshot())
-    }
-
-    /// Returns the records that have a key and a store time in `times`, newest first, each once: of the candidates
-    /// those that `matches` says yes to.
-    pub(crate) fn query(
-        &self,
-        topic: &str,
-        key: &str,
-        times: RangeInclusive<i64>,
-        matches: impl FnMut(LogOffset) -> Result<bool>,
-    ) -> Result<Vec<LogOffset>> {
-        self.candidates(topic, key, times).select(matches)
     }
 
     /// Makes everything put so far durable, names included.
@@ -229,6 +217,10 @@ impl IndexSet {
         let removed: Vec<_> = files.iter().rev().filter(|file| !is_kept(file)).collect();
         self.remove(removed.into_iter())?;
         Ok(Restored::Done)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files().is_empty()
     }
 
     /// Removes every index file.

@@ -1,5 +1,24 @@
 //! Tests of the index as a whole: against RocketMQ's own files, against a model, with damage, on a full disk.
 
+use std::ops::RangeInclusive;
+
+use super::IndexSet;
+use crate::error::Result;
+use crate::offset::LogOffset;
+
+impl IndexSet {
+    /// All candidates that `matches` says yes to.
+    fn query(
+        &self,
+        topic: &str,
+        key: &str,
+        times: RangeInclusive<i64>,
+        matches: impl FnMut(LogOffset) -> Result<bool>,
+    ) -> Result<Vec<LogOffset>> {
+        self.candidates(topic, key, times).select(matches)
+    }
+}
+
 mod sets {
     //! The set of index files, and one file alone.
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::Fields;
+use super::fields::{Fields, push_crc, push_numbers};
 use super::{DERIVED, SideFolder};
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Result};
@@ -12,9 +12,6 @@ use crate::offset::{LogOffset, QueueOffset};
 
 const MAGIC: &[u8; 8] = b"mqlogDR1";
 const FRAME_MAGIC: &[u8; 4] = b"mqfr";
-/// Magic, payload length, sequence number.
-const FRAME_HEADER_BYTES: usize = FRAME_MAGIC.len() + 8 + 8;
-const CRC_BYTES: usize = 4;
 /// A file that grew by less than this is not worth compacting.
 const SMALL_BYTES: u64 = 64 * 1024;
 
@@ -62,7 +59,7 @@ pub(crate) struct Frame {
 }
 
 /// All frames of the file, merged: the newest word on each queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Derived {
     pub(crate) log_offset: LogOffset,
     pub(crate) store_ms: i64,
@@ -91,15 +88,6 @@ impl Derived {
     }
 }
 
-impl From<Frame> for Derived {
-    fn from(frame: Frame) -> Self {
-        let (log_offset, store_ms) = (frame.log_offset, frame.store_ms);
-        let mut derived = Self { log_offset, store_ms, queues: BTreeMap::new(), index: Vec::new() };
-        derived.merge(frame);
-        derived
-    }
-}
-
 /// The file, open for more frames.
 #[derive(Debug)]
 pub(crate) struct DerivedFile {
@@ -121,8 +109,7 @@ impl DerivedFile {
     }
 
     fn create_with(side: &SideFolder, sequence: u64, all: &Frame) -> Result<Self> {
-        let mut bytes = MAGIC.to_vec();
-        encode_frame(sequence, all, &mut bytes);
+        let bytes = [MAGIC.as_slice(), &encode_frame(sequence, all)].concat();
         side.replace(DERIVED, &bytes)?;
         let file = side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?;
         let end = bytes.len() as u64;
@@ -150,8 +137,7 @@ impl DerivedFile {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt) if the file was damaged while it was open: make a new one.
     pub(crate) fn append(&mut self, frame: &Frame) -> Result<()> {
-        let mut bytes = Vec::new();
-        encode_frame(self.next_sequence, frame, &mut bytes);
+        let bytes = encode_frame(self.next_sequence, frame);
         let end = self.end + bytes.len() as u64;
         let wants_compaction = self.is_torn || end - self.first_end > self.first_end.max(SMALL_BYTES);
         // Until this has gone well: a new file may be in place already although making it failed.
@@ -199,7 +185,8 @@ fn read(side: &SideFolder) -> Result<Option<Contents>> {
 pub(super) fn decode_file(bytes: &[u8]) -> Option<Contents> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let (mut sequence, payload) = take_frame(&mut rest)?;
-    let mut derived = Derived::from(decode_payload(payload)?);
+    let mut derived = Derived::default();
+    derived.merge(decode_payload(payload)?);
     let first_end = (bytes.len() - rest.len()) as u64;
     loop {
         let mut behind = rest;
@@ -216,14 +203,11 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<Contents> {
 
 /// Takes a whole frame, that is one whose checksum is right, from the front: its sequence number and payload.
 fn take_frame<'a>(bytes: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let mut fields = Fields(bytes);
-    if fields.bytes(FRAME_MAGIC.len())? != FRAME_MAGIC {
-        return None;
-    }
-    let (payload_bytes, sequence) = (usize::try_from(fields.u64()?).ok()?, fields.u64()?);
+    let mut fields = Fields(bytes.strip_prefix(FRAME_MAGIC)?);
+    let [payload_bytes, sequence] = fields.numbers()?;
     let payload = fields.bytes(payload_bytes)?;
-    let crc = fields.u32()?;
-    if crc != crc32c::crc32c(&bytes[..FRAME_HEADER_BYTES + payload_bytes]) {
+    let covered = &bytes[..bytes.len() - fields.0.len()];
+    if fields.numbers()? != [u64::from(crc32c::crc32c(covered))] {
         return None;
     }
     *bytes = fields.0;
@@ -232,76 +216,50 @@ fn take_frame<'a>(bytes: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
 
 fn decode_payload(payload: &[u8]) -> Option<Frame> {
     let mut fields = Fields(payload);
-    let frame = Frame {
-        log_offset: fields.log_offset()?,
-        store_ms: fields.i64()?,
-        queues: fields.list(decode_queue)?,
-        index: fields.list(|fields| {
-            Some(IndexState {
-                name: fields.u64()?,
-                next_entry: fields.u32()?,
-                bytes: fields.u64()?,
-                modified_ns: fields.u64()?,
-            })
-        })?,
-    };
+    let [log_offset, store_ms, queue_count] = fields.numbers()?;
+    let queues = fields.list(queue_count, decode_queue)?;
+    let [index_count] = fields.numbers()?;
+    let index = fields.list(index_count, |fields| {
+        let [name, next_entry, bytes, modified_ns] = fields.numbers()?;
+        Some(IndexState { name, next_entry: u32::try_from(next_entry).ok()?, bytes, modified_ns })
+    })?;
+    let frame = Frame { log_offset: LogOffset::new(log_offset), store_ms: store_ms.cast_signed(), queues, index };
     fields.0.is_empty().then_some(frame)
 }
 
 fn decode_queue(fields: &mut Fields<'_>) -> Option<QueueState> {
-    let topic_bytes = usize::try_from(fields.u32()?).ok()?;
-    Some(QueueState {
-        topic: str::from_utf8(fields.bytes(topic_bytes)?).ok()?.to_owned(),
-        queue_id: fields.i32()?,
-        batch: fields.bool()?,
-        min: fields.queue_offset()?,
-        next: fields.queue_offset()?,
-        entries: fields.u64()?,
-        files: fields
-            .list(|fields| Some(FileState { base: fields.u64()?, bytes: fields.u64()?, modified_ns: fields.u64()? }))?,
-    })
+    let [topic_bytes] = fields.numbers()?;
+    let topic = str::from_utf8(fields.bytes(topic_bytes)?).ok()?.to_owned();
+    let [queue_id, batch, min, next, entries, file_count] = fields.numbers()?;
+    let files = fields.list(file_count, |fields| {
+        let [base, bytes, modified_ns] = fields.numbers()?;
+        Some(FileState { base, bytes, modified_ns })
+    })?;
+    let queue_id = i32::try_from(queue_id.cast_signed()).ok()?;
+    let (min, next) = (QueueOffset::new(min), QueueOffset::new(next));
+    Some(QueueState { topic, queue_id, batch: batch == 1, min, next, entries, files })
 }
 
-fn encode_frame(sequence: u64, frame: &Frame, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(FRAME_MAGIC);
-    out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&sequence.to_be_bytes());
-    out.extend_from_slice(&frame.log_offset.get().to_be_bytes());
-    out.extend_from_slice(&frame.store_ms.to_be_bytes());
-    push_count(out, frame.queues.len());
+fn encode_frame(sequence: u64, frame: &Frame) -> Vec<u8> {
+    let mut out = FRAME_MAGIC.to_vec();
+    push_numbers(&mut out, [0, sequence]);
+    let payload_at = out.len();
+    push_numbers(&mut out, [frame.log_offset.get(), frame.store_ms.cast_unsigned(), frame.queues.len() as u64]);
     for queue in &frame.queues {
-        encode_queue(queue, out);
+        push_numbers(&mut out, [queue.topic.len() as u64]);
+        out.extend_from_slice(queue.topic.as_bytes());
+        push_numbers(&mut out, [i64::from(queue.queue_id).cast_unsigned(), u64::from(queue.batch)]);
+        push_numbers(&mut out, [queue.min.get(), queue.next.get(), queue.entries, queue.files.len() as u64]);
+        for file in &queue.files {
+            push_numbers(&mut out, [file.base, file.bytes, file.modified_ns]);
+        }
     }
-    push_count(out, frame.index.len());
+    push_numbers(&mut out, [frame.index.len() as u64]);
     for file in &frame.index {
-        out.extend_from_slice(&file.name.to_be_bytes());
-        out.extend_from_slice(&file.next_entry.to_be_bytes());
-        out.extend_from_slice(&file.bytes.to_be_bytes());
-        out.extend_from_slice(&file.modified_ns.to_be_bytes());
+        push_numbers(&mut out, [file.name, u64::from(file.next_entry), file.bytes, file.modified_ns]);
     }
-    let payload_bytes = (out.len() - start - FRAME_HEADER_BYTES) as u64;
-    let length_at = start + FRAME_MAGIC.len();
-    out[length_at..length_at + 8].copy_from_slice(&payload_bytes.to_be_bytes());
-    let crc: [u8; CRC_BYTES] = crc32c::crc32c(&out[start..]).to_be_bytes();
-    out.extend_from_slice(&crc);
-}
-
-fn encode_queue(queue: &QueueState, out: &mut Vec<u8>) {
-    push_count(out, queue.topic.len());
-    out.extend_from_slice(queue.topic.as_bytes());
-    out.extend_from_slice(&queue.queue_id.to_be_bytes());
-    out.push(u8::from(queue.batch));
-    for number in [queue.min.get(), queue.next.get(), queue.entries] {
-        out.extend_from_slice(&number.to_be_bytes());
-    }
-    push_count(out, queue.files.len());
-    for number in queue.files.iter().flat_map(|file| [file.base, file.bytes, file.modified_ns]) {
-        out.extend_from_slice(&number.to_be_bytes());
-    }
-}
-
-fn push_count(out: &mut Vec<u8>, count: usize) {
-    let count = u32::try_from(count).expect("no store has 2^32 queues or files");
-    out.extend_from_slice(&count.to_be_bytes());
+    let payload_bytes = (out.len() - payload_at) as u64;
+    out[FRAME_MAGIC.len()..][..8].copy_from_slice(&payload_bytes.to_be_bytes());
+    push_crc(&mut out);
+    out
 }

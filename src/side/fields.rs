@@ -1,59 +1,37 @@
-//! Takes numbers and text from the front of some bytes; `None` when they end too early or hold no such value.
+//! The one way in which the binary files here hold things: numbers of 8 bytes, and text with its length in front.
 
-use crate::offset::{LogOffset, QueueOffset};
-
-/// What is left to decode.
+/// What is left to decode; `None` when it ends too early.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
+    pub(super) fn bytes(&mut self, len: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    pub(super) fn i32(&mut self) -> Option<i32> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    pub(super) fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    pub(super) fn bool(&mut self) -> Option<bool> {
-        match self.array()? {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
+    pub(super) fn numbers<const N: usize>(&mut self) -> Option<[u64; N]> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            let (taken, rest) = self.0.split_first_chunk()?;
+            (*number, self.0) = (u64::from_be_bytes(*taken), rest);
         }
+        Some(numbers)
     }
 
-    pub(super) fn log_offset(&mut self) -> Option<LogOffset> {
-        self.u64().map(LogOffset::new).filter(|offset| *offset <= LogOffset::MAX)
+    /// Decodes `count` items. The count is not trusted with memory: the list grows only as far as there are bytes.
+    pub(super) fn list<T>(&mut self, count: u64, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        (0..count).map(|_| item(self)).collect()
     }
+}
 
-    pub(super) fn queue_offset(&mut self) -> Option<QueueOffset> {
-        self.u64().map(QueueOffset::new).filter(|offset| *offset <= QueueOffset::MAX)
-    }
+pub(super) fn push_numbers<const N: usize>(out: &mut Vec<u8>, numbers: [u64; N]) {
+    out.extend(numbers.into_iter().flat_map(u64::to_be_bytes));
+}
 
-    /// A count, and so many items.
-    pub(super) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        // The count is not trusted with memory: the list grows only as far as there are bytes for it.
-        (0..self.u32()?).map(|_| item(self)).collect()
-    }
+/// Ends `out` with the CRC32C of all that is in it.
+pub(super) fn push_crc(out: &mut Vec<u8>) {
+    let crc = crc32c::crc32c(out);
+    push_numbers(out, [u64::from(crc)]);
 }

@@ -1,7 +1,5 @@
 //! `mqlog/format`: the sizes a store was made with, and whether it was closed.
 
-use std::fmt::Write;
-
 use super::{FORMAT, SideFolder};
 use crate::error::Result;
 use crate::offset::LogOffset;
@@ -25,6 +23,21 @@ pub(crate) struct StoreFormat {
     pub(crate) clean: bool,
 }
 
+impl Default for StoreFormat {
+    /// A small store's sizes: a queue file of 20,000 bytes, an index file of about 1.4 MiB.
+    fn default() -> Self {
+        Self {
+            log_file_bytes: 64 * 1024 * 1024,
+            queue_file_entries: 1_000,
+            batch_queue_file_entries: 1_000,
+            index_slots: 16_384,
+            index_entries: 65_536,
+            record_crc_from: None,
+            clean: false,
+        }
+    }
+}
+
 impl StoreFormat {
     /// Reads the file; `None` if there is none that can be believed.
     pub(crate) fn load(side: &SideFolder) -> Result<Option<Self>> {
@@ -37,22 +50,19 @@ impl StoreFormat {
     }
 
     pub(super) fn encode(&self) -> String {
-        let record_crc_from = self.record_crc_from.map_or_else(|| "none".to_owned(), |from| from.to_string());
-        let mut text = format!("{TITLE}\nlog_file_bytes {}\n", self.log_file_bytes);
         let lines = [
-            ("queue_file_entries", self.queue_file_entries.to_string()),
-            ("batch_queue_file_entries", self.batch_queue_file_entries.to_string()),
-            ("index_slots", self.index_slots.to_string()),
-            ("index_entries", self.index_entries.to_string()),
-            ("record_crc_from", record_crc_from),
-            ("clean", if self.clean { "yes" } else { "no" }.to_owned()),
+            TITLE.to_owned(),
+            format!("log_file_bytes {}", self.log_file_bytes),
+            format!("queue_file_entries {}", self.queue_file_entries),
+            format!("batch_queue_file_entries {}", self.batch_queue_file_entries),
+            format!("index_slots {}", self.index_slots),
+            format!("index_entries {}", self.index_entries),
+            self.record_crc_from.map_or("record_crc_from none".to_owned(), |from| format!("record_crc_from {from}")),
+            format!("clean {}\n", if self.clean { "yes" } else { "no" }),
         ];
-        for (name, value) in lines {
-            writeln!(text, "{name} {value}").expect("text in memory takes any line");
-        }
+        let text = lines.join("\n");
         let crc = crc32c::crc32c(text.as_bytes());
-        writeln!(text, "crc32c {crc:08x}").expect("text in memory takes any line");
-        text
+        format!("{text}crc32c {crc:08x}\n")
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {

@@ -3,8 +3,8 @@
 //! Nothing here is needed to read a store: the log is the truth, and what is missing is found again by scanning it.
 //! So these files are read with one rule. **Whatever is missing, empty, cut, changed in any bit, or of a version that
 //! this one does not know, counts as missing** (or as the state before it, where a file holds two): `Ok(None)`, never
-//! an error and never a wrong answer. Only a disk that cannot be read is an error. Numbers are big-endian, checksums
-//! are CRC32C.
+//! an error and never a wrong answer. Only a disk that cannot be read is an error. In the binary files
+//! every number has 8 bytes, big-endian; checksums are CRC32C.
 //!
 //! ```text
 //! <root>/
@@ -48,9 +48,9 @@
 //! | 16 | 8 | W: the log is durable below it |
 //! | 24 | 8 | H: the end of the blocks that appends may use, at least W; above it the log is zero |
 //! | 32 | 8 | log offset of the last record below W |
-//! | 40 | 4 | its length; 0: no record is named |
-//! | 44 | 4 | CRC32C of its bytes |
-//! | 48 | 4 | CRC32C of bytes 0..48 |
+//! | 40 | 8 | its length; 0: no record is named |
+//! | 48 | 8 | CRC32C of its bytes |
+//! | 56 | 8 | CRC32C of bytes 0..56 |
 //!
 //! # `derived`
 //!
@@ -59,11 +59,11 @@
 //! power went: it is ignored. A bad one with a whole one behind it is damage, and the file counts as missing.
 //!
 //! ```text
-//! frame    "mqfr"  payload length u64  sequence u64  payload  CRC32C u32 of all before it in this frame
-//! payload  log offset u64  store time ms i64
-//!          count u32, each queue:  topic length u32, topic, queue id i32, batch u8 (0 or 1), min u64, next u64,
-//!                                  entries u64, count u32, each file: base u64, length u64, mtime ns u64
-//!          count u32, each index file:  name u64, next entry u32, length u64, mtime ns u64
+//! frame    "mqfr", payload length, sequence number, payload, CRC32C of all before it in this frame
+//! payload  log offset, store time ms
+//!          count, each queue:       topic length, topic, queue id, batch (0 or 1), min, next, entries,
+//!                                   count, each of its files: base, length, mtime ns
+//!          count, each index file:  name, next entry, length, mtime ns
 //! ```
 //!
 //! # Why three files
@@ -88,7 +88,7 @@ use crate::offset::LogOffset;
 
 pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState};
 pub(crate) use format::StoreFormat;
-pub(crate) use rocketmq::{create_abort, has_abort, remove_abort};
+pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, remove_abort, store_checkpoint};
 pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
 
 const FORMAT: &str = "format";

@@ -6,8 +6,32 @@ use std::path::Path;
 
 use crate::disk::{OpenMode, Storage};
 use crate::error::Result;
+use crate::format::checkpoint::Checkpoint;
 
+const CHECKPOINT: &str = "checkpoint";
 const ABORT: &str = "abort";
+
+/// Reads RocketMQ's `checkpoint`; `None` if there is none, or it is too short to be one.
+pub(crate) fn load_checkpoint(storage: &Storage, root: &Path) -> Result<Option<Checkpoint>> {
+    let bytes = storage.read_whole(&root.join(CHECKPOINT), Checkpoint::BYTES)?;
+    Ok(bytes.and_then(|bytes| Checkpoint::decode(&bytes).ok()))
+}
+
+/// Writes RocketMQ's `checkpoint`, durably: in place as RocketMQ does, or whole if it has not its length yet.
+///
+/// The fields lie in one sector, so a crash leaves the old ones or the new ones.
+pub(crate) fn store_checkpoint(storage: &Storage, root: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let path = root.join(CHECKPOINT);
+    let fields = checkpoint.encode();
+    if storage.info(&path)?.is_some_and(|info| !info.is_dir && info.bytes == Checkpoint::FILE_BYTES as u64) {
+        let file = storage.open(&path, OpenMode::ReadWrite)?;
+        file.write_at(&fields, 0)?;
+        return file.sync();
+    }
+    let mut whole = [0; Checkpoint::FILE_BYTES];
+    whole[..fields.len()].copy_from_slice(&fields);
+    storage.replace(&path, &whole)
+}
 
 /// Is there an `abort` file: was the store killed, or is it open?
 pub(crate) fn has_abort(storage: &Storage, root: &Path) -> Result<bool> {

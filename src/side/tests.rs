@@ -254,7 +254,7 @@ mod format {
 }
 
 mod watermark {
-    use super::super::watermark::decode_file;
+    use super::super::watermark::{SLOT_BYTES, decode_file};
     use super::*;
 
     pub(super) fn mark(n: u64) -> Watermark {
@@ -278,10 +278,10 @@ mod watermark {
         expected.extend([0, 0, 0, 0, 0, 0, 0x03, 0xE8]);
         expected.extend([0, 0, 0, 0, 0, 0, 0x07, 0xD0]);
         expected.extend([0, 0, 0, 0, 0, 0, 0x03, 0x84]);
-        expected.extend([0, 0, 0, 100]);
-        expected.extend([0xDE, 0xAD, 0, 1]);
-        expected.extend(crc32c::crc32c(&expected).to_be_bytes());
-        assert_eq!(slot.as_slice(), expected);
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 100]);
+        expected.extend([0, 0, 0, 0, 0xDE, 0xAD, 0, 1]);
+        expected.extend(u64::from(crc32c::crc32c(&expected)).to_be_bytes());
+        assert_eq!(slot, expected);
         assert_eq!(Watermark::decode(&slot), Some((5, mark(1))));
         damage(&slot, |bytes, what| assert_eq!(Watermark::decode(bytes), None, "{what}"));
     }
@@ -320,7 +320,7 @@ mod watermark {
             let changed: Vec<usize> = (0..8192).filter(|at| before[*at] != after[*at]).map(|at| at / 4096).collect();
             assert!(changed.iter().all(|block| *block == changed[0]), "one slot at a time");
             assert_ne!(last_at.replace(changed[0]), Some(changed[0]), "the other slot than before");
-            let slot = changed[0] * 4096..changed[0] * 4096 + 52;
+            let slot = changed[0] * 4096..changed[0] * 4096 + SLOT_BYTES;
             for torn in slot.clone() {
                 let mut bytes = before.clone();
                 bytes[slot.start..torn].copy_from_slice(&after[slot.start..torn]);
@@ -349,7 +349,7 @@ mod watermark {
                 states[2] += 1;
             }
         });
-        assert_eq!(states, [8192, 52 * 8, 8192 * 8 - 52 * 8]);
+        assert_eq!(states, [8192, SLOT_BYTES * 8, (8192 - SLOT_BYTES) * 8]);
         let mut both = content(&side);
         both[20] ^= 1;
         both[4096 + 20] ^= 1;
@@ -397,6 +397,26 @@ mod watermark {
         let before = content(&side);
         assert!(matches!(file.store(&mark(6)), Err(Error::Poisoned { .. })));
         assert_eq!(content(&side), before, "nothing is written any more");
+    }
+
+    #[test]
+    fn threads_that_change_different_parts_do_not_undo_each_other() {
+        let (_dir, side, faults) = faulty_side();
+        let file = WatermarkFile::create(&side, &fresh()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (1..50).for_each(|n| file.update(|known| known.durable = LogOffset::new(n)).unwrap());
+            });
+            scope.spawn(|| {
+                (1..50).for_each(|n| file.update(|known| known.allocated = LogOffset::new((n + 1) << 20)).unwrap());
+            });
+        });
+        let expected = Watermark { durable: LogOffset::new(49), allocated: LogOffset::new(50 << 20), last: None };
+        assert_eq!(file.current(), expected);
+        assert_eq!(WatermarkFile::peek(&side).unwrap(), Some(expected));
+        let syncs = faults.syncs.load(Ordering::Relaxed);
+        file.update(|known| known.durable = LogOffset::new(49)).unwrap();
+        assert_eq!(faults.syncs.load(Ordering::Relaxed), syncs, "nothing changed, so nothing is written");
     }
 
     #[test]
@@ -488,18 +508,14 @@ mod derived {
         DerivedFile::create(&side, &Frame { log_offset, store_ms: -1, queues: vec![queue], index: vec![index] })
             .unwrap();
         let mut frame = b"mqfr".to_vec();
-        frame.extend(114_u64.to_be_bytes());
-        frame.extend(0_u64.to_be_bytes());
-        frame.extend([0, 0, 0, 0, 0, 0, 0x11, 0x22]);
-        frame.extend([0xFF; 8]);
-        frame.extend([0, 0, 0, 1, 0, 0, 0, 1, b'T', 0xFF, 0xFF, 0xFF, 0xFE, 1]);
-        [1_u64, 2, 3].iter().for_each(|number| frame.extend(number.to_be_bytes()));
-        frame.extend([0, 0, 0, 1]);
-        [4_u64, 5, 6].iter().for_each(|number| frame.extend(number.to_be_bytes()));
-        frame.extend([0, 0, 0, 1]);
-        frame.extend([0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 8]);
-        [9_u64, 10].iter().for_each(|number| frame.extend(number.to_be_bytes()));
-        frame.extend(crc32c::crc32c(&frame).to_be_bytes());
+        let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        push(&[145, 0]);
+        push(&[0x1122, u64::MAX, 1, 1]);
+        frame.push(b'T');
+        let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        push(&[u64::MAX - 1, 1, 1, 2, 3, 1, 4, 5, 6]);
+        push(&[1, 7, 8, 9, 10]);
+        frame.extend(u64::from(crc32c::crc32c(&frame)).to_be_bytes());
         assert_eq!(content(&side), [b"mqlogDR1".as_slice(), &frame].concat());
     }
 
@@ -645,6 +661,49 @@ mod derived {
 
 mod rocketmq {
     use super::*;
+    use crate::format::checkpoint::Checkpoint;
+
+    fn stamps(n: i64) -> Checkpoint {
+        Checkpoint { log_ms: n, queue_ms: n + 1, index_ms: n + 2, master_flushed_offset: n + 3, confirm_offset: n + 4 }
+    }
+
+    #[test]
+    fn the_checkpoint_is_made_whole_and_then_written_in_place() {
+        let (dir, side, faults) = faulty_side();
+        let (storage, root, path) = (side.storage(), dir.path(), dir.path().join("checkpoint"));
+        assert_eq!(load_checkpoint(storage, root).unwrap(), None);
+        store_checkpoint(storage, root, &stamps(1)).unwrap();
+        assert_eq!(load_checkpoint(storage, root).unwrap(), Some(stamps(1)));
+        let mut expected = [1_i64, 2, 3, 4, 5].map(i64::to_be_bytes).concat();
+        expected.resize(4096, 0);
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        // What stands behind the fields is not ours to change; RocketMQ has the same file mapped.
+        expected[4095] = 9;
+        fs::write(&path, &expected).unwrap();
+        let syncs = faults.syncs.load(Ordering::Relaxed);
+        store_checkpoint(storage, root, &stamps(1 << 40)).unwrap();
+        assert_eq!(faults.syncs.load(Ordering::Relaxed), syncs + 1);
+        assert_eq!(load_checkpoint(storage, root).unwrap(), Some(stamps(1 << 40)));
+        assert_eq!(fs::read(&path).unwrap()[40..], expected[40..]);
+        assert!(!root.join("checkpoint.tmp").exists());
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_counts_as_missing_and_gets_its_length_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (storage, path) = (Storage::real(), dir.path().join("checkpoint"));
+        store_checkpoint(&storage, dir.path(), &stamps(7)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for len in (0..50).chain([4095]) {
+            fs::write(&path, &whole[..len]).unwrap();
+            let expected = (len >= 40).then(|| stamps(7));
+            assert_eq!(load_checkpoint(&storage, dir.path()).unwrap(), expected, "cut at {len}");
+        }
+        store_checkpoint(&storage, dir.path(), &stamps(7)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(load_checkpoint(&storage, dir.path()).unwrap(), None);
+    }
 
     #[test]
     fn abort_comes_and_goes_and_holds_the_process_id() {

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fields::Fields;
+use super::fields::{Fields, push_crc, push_numbers};
 use super::{SideFolder, WATERMARK};
 use crate::disk::{File, OpenMode};
 use crate::error::{Error, Result};
@@ -13,15 +13,8 @@ use crate::offset::LogOffset;
 const MAGIC: &[u8; 8] = b"mqlogWM1";
 /// Each slot has a block of its own, so that writing one cannot tear the other.
 const BLOCK_BYTES: usize = 4096;
-const SEQUENCE_AT: usize = MAGIC.len();
-const DURABLE_AT: usize = SEQUENCE_AT + 8;
-const ALLOCATED_AT: usize = DURABLE_AT + 8;
-const LAST_OFFSET_AT: usize = ALLOCATED_AT + 8;
-const LAST_BYTES_AT: usize = LAST_OFFSET_AT + 8;
-const LAST_CRC_AT: usize = LAST_BYTES_AT + 4;
-const CRC_AT: usize = LAST_CRC_AT + 4;
-const SLOT_BYTES: usize = CRC_AT + 4;
-const _: () = assert!(SLOT_BYTES == 52 && SLOT_BYTES <= 512, "a slot fits in one sector");
+/// Less than a sector, so that a slot is torn only by a disk that tears sectors.
+pub(super) const SLOT_BYTES: usize = MAGIC.len() + 7 * 8;
 
 /// The last record below the durable watermark: what tells a cut log from the one that the watermark is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,14 +78,26 @@ impl WatermarkFile {
         Ok(Self { file, state: Mutex::new(State { sequence, current, failed: None }) })
     }
 
-    /// Writes the other slot and syncs it. After an error the state before still counts.
-    ///
-    /// After a failed sync nothing more is written: the next sync could succeed although the disk holds neither
-    /// state, and the one after it would then overwrite the only slot that is certain.
+    /// Stores `watermark` whatever was stored before; see [`update`](Self::update).
+    #[cfg(test)]
     pub(crate) fn store(&self, watermark: &Watermark) -> Result<()> {
+        self.update(|known| *known = *watermark)
+    }
+
+    /// Changes what was stored last: writes the other slot and syncs it. After an error the state before still counts.
+    ///
+    /// `change` runs under the lock, so that two threads that each know one part do not undo each other's. What it
+    /// leaves as it was is not written again. After a failed sync nothing more is written: the next sync could succeed
+    /// although the disk holds neither state, and the one after it would then overwrite the only slot that is certain.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Watermark)) -> Result<()> {
         let mut state = self.lock();
         if let Some(error) = &state.failed {
             return Err(error.clone());
+        }
+        let mut watermark = state.current;
+        change(&mut watermark);
+        if watermark == state.current {
+            return Ok(());
         }
         let sequence = state.sequence + 1;
         self.file.write_at(&watermark.encode(sequence), slot_at(sequence) as u64)?;
@@ -102,7 +107,7 @@ impl WatermarkFile {
             return Err(error);
         }
         state.sequence = sequence;
-        state.current = *watermark;
+        state.current = watermark;
         Ok(())
     }
 
@@ -138,36 +143,28 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<(u64, Watermark)> {
 }
 
 impl Watermark {
-    pub(super) fn encode(&self, sequence: u64) -> [u8; SLOT_BYTES] {
+    pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         assert!(self.durable <= self.allocated, "what is durable was allocated before");
         let last = self.last.unwrap_or(LastRecord { offset: LogOffset::ZERO, bytes: 0, crc32c: 0 });
         assert!(self.last.is_none() || last.bytes > 0, "a record has bytes");
         assert!(last.offset + u64::from(last.bytes) <= self.durable, "the last durable record is durable");
-        let mut slot = [0; SLOT_BYTES];
-        slot[..SEQUENCE_AT].copy_from_slice(MAGIC);
-        slot[SEQUENCE_AT..DURABLE_AT].copy_from_slice(&sequence.to_be_bytes());
-        slot[DURABLE_AT..ALLOCATED_AT].copy_from_slice(&self.durable.get().to_be_bytes());
-        slot[ALLOCATED_AT..LAST_OFFSET_AT].copy_from_slice(&self.allocated.get().to_be_bytes());
-        slot[LAST_OFFSET_AT..LAST_BYTES_AT].copy_from_slice(&last.offset.get().to_be_bytes());
-        slot[LAST_BYTES_AT..LAST_CRC_AT].copy_from_slice(&last.bytes.to_be_bytes());
-        slot[LAST_CRC_AT..CRC_AT].copy_from_slice(&last.crc32c.to_be_bytes());
-        let crc = crc32c::crc32c(&slot[..CRC_AT]);
-        slot[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        let mut slot = MAGIC.to_vec();
+        push_numbers(&mut slot, [sequence, self.durable.get(), self.allocated.get()]);
+        push_numbers(&mut slot, [last.offset.get(), u64::from(last.bytes), u64::from(last.crc32c)]);
+        push_crc(&mut slot);
         slot
     }
 
     /// Decodes a slot: its sequence number and what it says.
     pub(super) fn decode(slot: &[u8]) -> Option<(u64, Self)> {
-        let mut fields = Fields(slot);
-        if fields.bytes(MAGIC.len())? != MAGIC {
+        let [sequence, durable, allocated, offset, bytes, crc32c, crc] = Fields(slot.strip_prefix(MAGIC)?).numbers()?;
+        let is_whole = crc == u64::from(crc32c::crc32c(&slot[..SLOT_BYTES - 8]));
+        let is_sound = offset.checked_add(bytes)? <= durable && durable <= allocated;
+        if !is_whole || !is_sound || allocated > LogOffset::MAX.get() {
             return None;
         }
-        let sequence = fields.u64()?;
-        let (durable, allocated) = (fields.log_offset()?, fields.log_offset()?);
-        let last = LastRecord { offset: fields.log_offset()?, bytes: fields.u32()?, crc32c: fields.u32()? };
-        let is_whole = fields.u32()? == crc32c::crc32c(slot.get(..CRC_AT)?);
-        let is_sound = durable <= allocated && last.offset + u64::from(last.bytes) <= durable;
-        let watermark = Self { durable, allocated, last: (last.bytes > 0).then_some(last) };
-        (is_whole && is_sound).then_some((sequence, watermark))
+        let (bytes, crc32c) = (u32::try_from(bytes).ok()?, u32::try_from(crc32c).ok()?);
+        let last = (bytes > 0).then_some(LastRecord { offset: LogOffset::new(offset), bytes, crc32c });
+        Some((sequence, Self { durable: LogOffset::new(durable), allocated: LogOffset::new(allocated), last }))
     }
 }

@@ -1,0 +1,102 @@
+//! Checkpoints: how far queues and index are durable, said in `mqlog/derived` and, for RocketMQ, in `checkpoint`.
+//!
+//! A frame never says more than the disk holds: the files are synced first, then the log, then the frame is written,
+//! and RocketMQ's checkpoint last.
+
+use std::sync::{Arc, Mutex};
+
+use crate::commit_log::CommitLog;
+use crate::consume_queue::QueueTable;
+use crate::dispatch::{DispatchCursor, Dispatcher};
+use crate::error::Result;
+use crate::format::checkpoint::Checkpoint;
+use crate::index_file::IndexSet;
+use crate::offset::LogOffset;
+use crate::progress::lock;
+use crate::side::{DerivedFile, Frame, QueueState, SideFolder, load_checkpoint, store_checkpoint};
+
+/// Writes checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    side: SideFolder,
+    log: CommitLog,
+    queues: Arc<QueueTable>,
+    index: Arc<IndexSet>,
+    dispatcher: Arc<Dispatcher>,
+    file: Mutex<Option<DerivedFile>>,
+    /// Where the last frame ends.
+    done: Mutex<LogOffset>,
+}
+
+impl Checkpointer {
+    /// `file` is what the session before left; without it the first checkpoint describes everything.
+    pub(crate) fn new(
+        side: SideFolder,
+        dispatcher: Arc<Dispatcher>,
+        (log, queues, index): (CommitLog, Arc<QueueTable>, Arc<IndexSet>),
+        file: Option<(DerivedFile, LogOffset)>,
+    ) -> Self {
+        let (file, done) = file.map_or((None, LogOffset::ZERO), |(file, done)| (Some(file), done));
+        Self { side, log, queues, index, dispatcher, file: Mutex::new(file), done: Mutex::new(done) }
+    }
+
+    /// How many bytes of the log are dispatched but in no frame.
+    pub(crate) fn behind_bytes(&self) -> u64 {
+        self.log.progress().dispatched().get().saturating_sub(lock(&self.done).get())
+    }
+
+    /// Writes a checkpoint of everything that is dispatched now.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let mut file = lock(&self.file);
+        let done = self.write(&mut file);
+        if done.is_err() {
+            // Which queues changed is forgotten once it was asked: the next checkpoint describes all of them.
+            *file = None;
+        }
+        done
+    }
+
+    fn write(&self, file: &mut Option<DerivedFile>) -> Result<()> {
+        let (cursor, states) = self.capture(file.is_none())?;
+        for state in &states {
+            if let Some(queue) = self.queues.get(&state.topic, state.queue_id) {
+                queue.sync()?;
+            }
+        }
+        self.index.sync()?;
+        // Last of the three: the index may have gone on meanwhile, and must not know what the log can lose.
+        let index = self.index.states()?;
+        self.log.flush()?;
+        let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
+        match file.as_mut() {
+            Some(file) => file.append(&frame)?,
+            None => *file = Some(DerivedFile::create(&self.side, &frame)?),
+        }
+        *lock(&self.done) = cursor.at;
+        self.tell_rocketmq(cursor.store_ms)
+    }
+
+    /// Describes the queues while dispatch stands still.
+    fn capture(&self, all: bool) -> Result<(DispatchCursor, Vec<QueueState>)> {
+        let cursor = self.dispatcher.pause();
+        let queues = self.queues.all();
+        let states = queues.iter().filter(|queue| all || queue.is_touched()).map(|queue| queue.state());
+        Ok((*cursor, states.collect::<Result<_>>()?))
+    }
+
+    /// After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
+    /// other two: so those never pass the end of the newest file that stays.
+    fn tell_rocketmq(&self, store_ms: i64) -> Result<()> {
+        let index_ms = self.index.newest_full_end_ms().unwrap_or(0).min(store_ms);
+        lower_checkpoint(&self.side, |checkpoint| {
+            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (index_ms, index_ms, index_ms);
+        })
+    }
+}
+
+/// Changes RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.
+pub(crate) fn lower_checkpoint(side: &SideFolder, change: impl FnOnce(&mut Checkpoint)) -> Result<()> {
+    let mut checkpoint = load_checkpoint(side.storage(), side.root())?.unwrap_or_default();
+    change(&mut checkpoint);
+    store_checkpoint(side.storage(), side.root(), &checkpoint)
+}

@@ -1,0 +1,137 @@
+//! How the log becomes durable: groups are written and synced here, one caller at a time.
+//!
+//! - No byte of a group is written before the group before it is durable.
+//! - The first failure poisons: what was acknowledged stays readable, nothing more is accepted, no file whose sync
+//!   failed is synced again.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::log::{CommitLog, Shared};
+use super::place::Group;
+use crate::error::{Error, Result};
+use crate::offset::LogOffset;
+use crate::side::LastRecord;
+
+impl CommitLog {
+    /// Makes everything appended so far durable, and returns its end.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if this or an earlier write or sync failed.
+    pub fn flush(&self) -> Result<LogOffset> {
+        let shared = &*self.shared;
+        let mut spare = shared.leading.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.progress.check()?;
+        let (group, end, last) = {
+            let mut place = shared.lock_place()?;
+            let group = place.take_group(std::mem::take(&mut *spare));
+            (group, LogOffset::new(place.tail), place.last)
+        };
+        let start = shared.progress.flushed();
+        let done = match &group {
+            Some(group) => shared.write_group(group),
+            None => Ok(()),
+        };
+        let done = done.and_then(|()| {
+            shared.progress.set_written(end);
+            if start < end { shared.sync_files(start, end) } else { Ok(()) }
+        });
+        done.map_err(|error| shared.progress.poison(error))?;
+        if let Some(group) = group {
+            *spare = group.emptied();
+        }
+        if start < end {
+            *shared.flushed.lock().unwrap_or_else(PoisonError::into_inner) = (end, last);
+            shared.progress.set_flushed(end);
+            if !shared.grouped {
+                // The watermark of a mapped log moves with each flush; that of a grouped one has its own task.
+                self.save_watermark()?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Stores how far the log is durable, for the next open: within 100 ms of a commit, and at close.
+    pub(crate) fn save_watermark(&self) -> Result<()> {
+        let shared = &*self.shared;
+        shared.progress.check()?;
+        let (flushed, last) = *shared.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &shared.watermark else { return Err(Error::ReadOnly) };
+        if file.current().durable >= flushed {
+            return Ok(());
+        }
+        let last = match last {
+            Some((offset, bytes)) => shared.describe(offset, bytes)?,
+            None => None,
+        };
+        let saved = file.update(|known| {
+            if known.durable < flushed {
+                (known.durable, known.last) = (flushed, last);
+            }
+        });
+        saved.map_err(|error| shared.progress.poison(error))
+    }
+
+    /// Ends the log's use: later appends are refused, the prepared file is removed. Does not flush.
+    pub(crate) fn shut(&self) -> Result<()> {
+        let shared = &*self.shared;
+        if shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        if let Some(task) = shared.preparer.get() {
+            task.stop();
+        }
+        let next = shared.lock_place()?.next.take();
+        if let Some(file) = next {
+            shared.files.drop_last(&file);
+            shared.storage.remove_file(file.path())?;
+            shared.storage.sync_dir(&shared.creation.dir)?;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Writes a group, one write for each file it touches; one failure is tried once more.
+    fn write_group(&self, group: &Group) -> Result<()> {
+        for part in &group.parts {
+            let position = part.start - part.file.base();
+            let write = || part.file.file().write_at(&part.bytes, position);
+            write().or_else(|_| write())?;
+            part.file.publish(position + part.bytes.len() as u64);
+        }
+        // A file that another one follows is full: what is behind its blank is published with it.
+        for pair in group.parts.windows(2) {
+            pair[0].file.publish(pair[0].file.end() - pair[0].file.base());
+        }
+        Ok(())
+    }
+
+    /// Syncs every file that has bytes in the range, oldest first.
+    fn sync_files(&self, start: LogOffset, end: LogOffset) -> Result<()> {
+        for file in self.files.snapshot().iter() {
+            let from = start.get().max(file.base());
+            let to = end.get().min(file.end());
+            if from < to {
+                file.sync(from - file.base()..to - file.base(), !self.grouped)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self, offset: u64, bytes: u32) -> Result<Option<LastRecord>> {
+        let Some(file) = self.files.find(offset) else { return Ok(None) };
+        let position = offset - file.base();
+        let record = file.slice(position..position + u64::from(bytes))?;
+        Ok(Some(LastRecord { offset: LogOffset::new(offset), bytes, crc32c: crc32c::crc32c(&record) }))
+    }
+}
+
+impl Group {
+    /// The same buffers without content, for the next group.
+    fn emptied(mut self) -> Self {
+        self.parts.clear();
+        self.bytes = 0;
+        self
+    }
+}

@@ -1,0 +1,341 @@
+//! The log itself: appends, and what provides files and blocks for them.
+//!
+//! - `flushed <= written <= tail <= allocated <= H`, the end of the blocks that the watermark names.
+//! - Many threads append through `&self`; their order is the order of the lock in [`Place`].
+//! - The next file is prepared, and blocks are allocated, before they are needed where a background task runs; an
+//!   append that comes earlier does it itself, without the lock.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+
+use super::place::{Group, Place, Placing, Sink};
+use super::read::Rules;
+use super::unit::{Cursors, Encoding, Unit};
+use crate::clock::{Clock, StoreClock};
+use crate::disk::{Storage, StoreLock};
+use crate::drive::{Drive, Pumped, Task};
+use crate::error::{Error, Result};
+use crate::format::record::{BLANK_BYTES, RecordCrc};
+use crate::mapped_file::{Creation, MappedFile, MappedFiles};
+use crate::offset::{LogOffset, QueueOffset};
+use crate::progress::Progress;
+use crate::side::WatermarkFile;
+
+/// The first blocks of a new log; each later step is twice as large.
+pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
+/// The largest step of a log that allocates without writing.
+const LAST_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// The largest step of a log that writes zeros first: an append may have to wait for it.
+const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// How often the lock is tried before the thread sleeps for it.
+const LOCK_TRIES: u32 = 40;
+/// Pages are touched this far ahead of the writer.
+const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the record begins in the log.
+    pub log_offset: LogOffset,
+    /// The message's number in its queue; 0 for a prepared or rolled-back message.
+    pub queue_offset: QueueOffset,
+    /// The record's length.
+    pub record_bytes: u32,
+}
+
+impl Appended {
+    /// Where the record ends: the message is durable when the log is, up to here.
+    #[must_use]
+    pub fn end(&self) -> LogOffset {
+        self.log_offset + u64::from(self.record_bytes)
+    }
+}
+
+/// What all handles of one log share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) storage: Storage,
+    pub(super) creation: Creation,
+    pub(super) files: MappedFiles,
+    pub(super) place: Mutex<Place>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) watermark: Option<WatermarkFile>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stamps: StoreClock,
+    pub(super) rules: Rules,
+    pub(super) crc: RecordCrc,
+    /// Appends go through a group buffer and positioned writes.
+    pub(super) grouped: bool,
+    pub(super) closed: AtomicBool,
+    /// Held by whoever provides files or blocks.
+    pub(super) growing: Mutex<u64>,
+    /// Held by whoever writes and syncs; what it has is the group buffer that is not in use.
+    pub(super) leading: Mutex<Group>,
+    /// The last flush: its end, and the last record below it.
+    pub(super) flushed: Mutex<(LogOffset, Option<(u64, u32)>)>,
+    pub(super) populated: AtomicU64,
+    /// Files that were deleted, for as long as somebody holds them.
+    pub(super) deleted: Mutex<Vec<Weak<MappedFile>>>,
+    pub(super) preparer: OnceLock<Task>,
+    /// Held by a log that is open by itself.
+    pub(super) lock: Mutex<Option<StoreLock>>,
+}
+
+/// RocketMQ's commit log: the one sequence of all messages of all topics, in files of one length.
+///
+/// A handle; clones share the log. See [`CommitLog::open`] for its use without a store.
+#[derive(Debug, Clone)]
+pub struct CommitLog {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl CommitLog {
+    /// The log's lowest and highest offset: what may be read now.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<LogOffset> {
+        let end = self.shared.progress.written();
+        let start = self.shared.files.snapshot().first().map_or(end, |file| LogOffset::new(file.base()));
+        start.min(end)..end
+    }
+
+    /// The end of what was appended; it may not be written, and so not be readable, yet.
+    #[must_use]
+    pub fn tail(&self) -> LogOffset {
+        self.shared.progress.tail()
+    }
+
+    /// Everything below is durable.
+    #[must_use]
+    pub fn durable_offset(&self) -> LogOffset {
+        self.shared.progress.flushed()
+    }
+
+    /// Length of a log file in bytes.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.creation.file_bytes
+    }
+
+    /// Are appends written in groups, with positioned writes?
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.shared.grouped
+    }
+
+    /// The store time of the last record.
+    pub(crate) fn last_store_ms(&self) -> i64 {
+        self.shared.stamps.last_ms()
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.shared.progress
+    }
+
+    /// How messages are encoded now.
+    pub(crate) fn encoding(&self, host: std::net::SocketAddr) -> Encoding {
+        Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
+    }
+
+    /// How often the wall clock was found far behind the last store time.
+    pub(crate) fn clock_jumps(&self) -> u64 {
+        self.shared.stamps.jumps()
+    }
+
+    /// Places a unit. `placed` gets each record in order.
+    pub(crate) fn append_unit(
+        &self,
+        unit: &mut Unit<'_>,
+        cursors: Cursors<'_>,
+        mut placed: impl FnMut(Appended),
+    ) -> Result<()> {
+        let shared = &*self.shared;
+        let limit = shared.creation.file_bytes - BLANK_BYTES as u64;
+        if unit.len() as u64 > limit {
+            return Err(Error::TooLarge { field: "record", value: unit.len() as u64, limit });
+        }
+        loop {
+            let mut place = shared.lock_place()?;
+            shared.check()?;
+            let stamp = || shared.stamps.stamp(shared.clock.now_ms());
+            let placing = place.try_place(unit, cursors, stamp, |at, queue_offset, record_bytes| {
+                let (log_offset, queue_offset) = (LogOffset::new(at), QueueOffset::new(queue_offset));
+                placed(Appended { log_offset, queue_offset, record_bytes });
+            });
+            match placing {
+                Placing::Done => {
+                    let wants = shared.published(&place);
+                    drop(place);
+                    if wants && let Some(task) = shared.preparer.get() {
+                        task.wake();
+                    }
+                    return Ok(());
+                }
+                Placing::NeedsFile => {
+                    drop(place);
+                    shared.prepare_file()?;
+                }
+                Placing::NeedsBlocks(end) => {
+                    drop(place);
+                    shared.grow(end)?;
+                }
+                Placing::GroupIsFull => {
+                    drop(place);
+                    self.flush()?;
+                }
+            }
+        }
+    }
+
+    /// Has files and blocks prepared by a task of its own.
+    pub(crate) fn start_preparing(&self, drive: Drive) -> Result<()> {
+        let shared = Arc::downgrade(&self.shared);
+        let pump = move || match shared.upgrade() {
+            Some(shared) => shared.prepare_ahead(),
+            None => Ok(Pumped::Idle(None)),
+        };
+        let task = Task::start("prepare", drive, pump)?;
+        let _ = self.shared.preparer.set(task);
+        Ok(())
+    }
+
+    pub(crate) fn preparer(&self) -> Option<&Task> {
+        self.shared.preparer.get()
+    }
+}
+
+impl Shared {
+    /// Takes the log lock: with growing pauses first, since it is held for less than a microsecond.
+    pub(super) fn lock_place(&self) -> Result<MutexGuard<'_, Place>> {
+        let mut pause = 16;
+        for _ in 0..LOCK_TRIES {
+            match self.place.try_lock() {
+                Ok(place) => return Ok(place),
+                Err(TryLockError::Poisoned(_)) => return Err(self.poison_after_panic()),
+                Err(TryLockError::WouldBlock) => {
+                    for _ in 0..pause {
+                        std::hint::spin_loop();
+                    }
+                    pause = (pause * 2).min(1024);
+                }
+            }
+        }
+        self.place.lock().map_err(|_| self.poison_after_panic())
+    }
+
+    fn poison_after_panic(&self) -> Error {
+        self.progress.poison(Error::Panicked { message: "while a record was being placed".to_owned() })
+    }
+
+    /// Does the log take appends?
+    pub(super) fn check(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if self.watermark.is_none() {
+            return Err(Error::ReadOnly);
+        }
+        self.progress.check()
+    }
+
+    /// Tells the world of a new tail; returns whether the preparing task has something to do.
+    fn published(&self, place: &Place) -> bool {
+        let tail = LogOffset::new(place.tail);
+        self.progress.set_tail(tail);
+        if matches!(place.sink, Sink::Mapping(_)) {
+            self.progress.set_written(tail);
+            if place.tail + POPULATE_BYTES / 2 > self.populated.load(Ordering::Relaxed) {
+                return true;
+            }
+        }
+        place.tail + self.step_ahead() > place.allocated || (place.next.is_none() && self.is_half_full(place))
+    }
+
+    fn step_ahead(&self) -> u64 {
+        (self.creation.file_bytes / 8).min(FIRST_STEP_BYTES / 2)
+    }
+
+    fn is_half_full(&self, place: &Place) -> bool {
+        place.active.as_ref().is_some_and(|file| place.tail - file.base() > self.creation.file_bytes / 2)
+    }
+
+    /// Provides what appends will need soon: the preparing task.
+    fn prepare_ahead(&self) -> Result<Pumped> {
+        if self.check().is_err() {
+            return Ok(Pumped::Idle(None));
+        }
+        let (tail, allocated, end, wants_file) = {
+            let place = self.lock_place()?;
+            let end = place.next.as_ref().or(place.active.as_ref()).map_or(place.tail, |file| file.end());
+            (place.tail, place.allocated, end, place.next.is_none() && self.is_half_full(&place))
+        };
+        if tail + self.step_ahead() > allocated && allocated < end {
+            self.grow((allocated + self.step_ahead()).min(end))?;
+        }
+        if wants_file {
+            self.prepare_file()?;
+        }
+        self.populate(tail);
+        Ok(Pumped::Idle(None))
+    }
+
+    /// Touches pages ahead of the writer, so that an append does not wait for each of them.
+    fn populate(&self, tail: u64) {
+        if self.grouped {
+            return;
+        }
+        let allocated = self.lock_place().map_or(0, |place| place.allocated);
+        let start = self.populated.load(Ordering::Relaxed).max(tail);
+        let end = (tail + POPULATE_BYTES).min(allocated);
+        let Some(file) = self.files.find(start).filter(|_| start < end) else { return };
+        let end = end.min(file.end());
+        file.populate(start - file.base()..end - file.base());
+        self.populated.store(end, Ordering::Relaxed);
+    }
+
+    /// Makes the file behind the active one, if nobody did meanwhile.
+    pub(super) fn prepare_file(&self) -> Result<()> {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = {
+            let place = self.lock_place()?;
+            if place.next.is_some() {
+                return Ok(());
+            }
+            place.active.as_ref().map_or(place.tail, |file| file.end())
+        };
+        let first = FIRST_STEP_BYTES.min(self.creation.file_bytes);
+        let file = self.creation.create(base, first)?;
+        self.files.push(Arc::clone(&file));
+        self.lock_place()?.next = Some(file);
+        Ok(())
+    }
+
+    /// Allocates blocks from where they end now, at least up to `end` or the end of the file that is there.
+    pub(super) fn grow(&self, end: u64) -> Result<()> {
+        let mut step = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let (allocated, file) = {
+                let place = self.lock_place()?;
+                if place.allocated >= end {
+                    return Ok(());
+                }
+                let at = place.allocated.max(place.tail);
+                let files = [&place.active, &place.next];
+                let file = files.into_iter().flatten().find(|file| file.base() <= at && at < file.end()).cloned();
+                (at, file)
+            };
+            // No file there yet: the append finds that out by itself.
+            let Some(file) = file else { return Ok(()) };
+            let target = (allocated + *step).max(end).min(file.end());
+            self.allocate(&file, allocated, target)?;
+            let last_step = if self.grouped { LAST_ZEROED_STEP_BYTES } else { LAST_STEP_BYTES };
+            *step = (*step * 2).min(last_step);
+        }
+    }
+
+    fn allocate(&self, file: &MappedFile, from: u64, to: u64) -> Result<()> {
+        self.creation.give_blocks(file.file(), from - file.base()..to - file.base())?;
+        let watermark = self.watermark.as_ref().ok_or(Error::ReadOnly)?;
+        watermark.update(|known| known.allocated = LogOffset::new(to))?;
+        self.lock_place()?.allocated = to;
+        Ok(())
+    }
+}

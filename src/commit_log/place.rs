@@ -1,0 +1,181 @@
+//! The log's end: where the next unit goes, and the one short lock in which it is put there.
+//!
+//! - `tail <= allocated`: nothing is placed where blocks are not certain; `allocated` may lie in the prepared next file.
+//! - Under the lock there is no I/O and nothing that can fail: whatever is missing is named by [`Placing`], provided
+//!   without the lock, and the append starts over.
+//! - `tail` stands only at record ends or file ends.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::unit::{Cursors, Unit};
+use crate::format::record::{BLANK_BYTES, encode_blank};
+use crate::mapped_file::{MappedFile, Writer};
+
+/// A group of units that wait to be written together is at most this large, or one unit.
+pub(super) const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where units go.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// Into the mapping of the active file; readable as soon as they are placed.
+    Mapping(Option<Writer>),
+    /// Into a buffer, which the leader writes and syncs as a group.
+    Group(Group),
+}
+
+/// Units that are placed but not written.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) parts: Vec<Part>,
+    pub(super) bytes: usize,
+}
+
+/// The units of a group that lie in one file, and so are one write.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) file: Arc<MappedFile>,
+    /// Log offset of the first byte.
+    pub(super) start: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What is known of the log's end.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) tail: u64,
+    /// The end of the blocks that may be written.
+    pub(super) allocated: u64,
+    /// The file that has the tail; `None` before the first append.
+    pub(super) active: Option<Arc<MappedFile>>,
+    /// The file behind it, if it is prepared.
+    pub(super) next: Option<Arc<MappedFile>>,
+    /// Offset and length of the last record.
+    pub(super) last: Option<(u64, u32)>,
+    pub(super) sink: Sink,
+}
+
+/// What came of an attempt to place a unit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Placing {
+    /// The unit is in the log.
+    Done,
+    /// The next file has to be prepared first.
+    NeedsFile,
+    /// Blocks up to this offset have to be allocated first.
+    NeedsBlocks(u64),
+    /// The group has to be written first.
+    GroupIsFull,
+}
+
+impl Place {
+    /// The end of the active file; before the first append there is none, and a new file begins at the tail.
+    fn active_end(&self) -> u64 {
+        self.active.as_ref().map_or(self.tail, |file| file.end())
+    }
+
+    /// Puts a unit at the tail, or says what is missing for that; then nothing has changed.
+    pub(super) fn try_place(
+        &mut self,
+        unit: &mut Unit<'_>,
+        cursors: Cursors<'_>,
+        stamp: impl FnOnce() -> i64,
+        placed: impl FnMut(u64, u64, u32),
+    ) -> Placing {
+        unit.settle(cursors);
+        let len = unit.len() as u64;
+        let rolls = self.tail + len + BLANK_BYTES as u64 > self.active_end();
+        let start = if rolls { self.active_end() } else { self.tail };
+        if rolls && self.next.is_none() {
+            return Placing::NeedsFile;
+        }
+        if start + len > self.allocated {
+            return Placing::NeedsBlocks(start + len);
+        }
+        if let Sink::Group(group) = &self.sink
+            && group.bytes > 0
+            && group.bytes + unit.len() + BLANK_BYTES > GROUP_BYTES
+        {
+            return Placing::GroupIsFull;
+        }
+        if rolls {
+            self.roll();
+        }
+        self.put(unit, start, cursors, stamp(), placed);
+        Placing::Done
+    }
+
+    /// Ends the active file with a blank and goes on in the next one.
+    fn roll(&mut self) {
+        let end = self.active_end();
+        if self.tail < end {
+            let left = u32::try_from(end - self.tail).expect("a log file has at most 31 bits of length");
+            self.store(&encode_blank(left));
+        }
+        if let Some(full) = &self.active
+            && matches!(self.sink, Sink::Mapping(_))
+        {
+            full.publish(full.end() - full.base());
+        }
+        self.tail = end;
+        self.active = self.next.take();
+        if let Sink::Mapping(writer) = &mut self.sink {
+            *writer = self.active.as_ref().map(MappedFile::writer);
+        }
+    }
+
+    fn put(
+        &mut self,
+        unit: &mut Unit<'_>,
+        start: u64,
+        cursors: Cursors<'_>,
+        store_ms: i64,
+        mut placed: impl FnMut(u64, u64, u32),
+    ) {
+        let mut last = None;
+        unit.place(start, store_ms, cursors, |at, queue_offset, record_bytes| {
+            last = Some((at, record_bytes));
+            placed(at, queue_offset, record_bytes);
+        });
+        self.store(unit.bytes());
+        self.tail = start + unit.len() as u64;
+        self.last = last;
+        if let Sink::Mapping(Some(writer)) = &self.sink {
+            writer.file().publish(self.tail - writer.file().base());
+        }
+    }
+
+    /// Copies bytes to the tail, into the mapping or the group.
+    fn store(&mut self, bytes: &[u8]) {
+        let tail = self.tail;
+        match &mut self.sink {
+            Sink::Mapping(writer) => {
+                let writer = writer.as_mut().expect("an active file has its writer");
+                let position = tail - writer.file().base();
+                writer.store(position, bytes);
+            }
+            Sink::Group(group) => {
+                let file = self.active.as_ref().expect("nothing is placed without an active file");
+                group.push(file, tail, bytes);
+            }
+        }
+    }
+
+    /// Takes the group away and leaves an empty one.
+    pub(super) fn take_group(&mut self, spare: Group) -> Option<Group> {
+        match &mut self.sink {
+            Sink::Mapping(_) => None,
+            Sink::Group(group) => Some(mem::replace(group, spare)),
+        }
+    }
+}
+
+impl Group {
+    fn push(&mut self, file: &Arc<MappedFile>, at: u64, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        match self.parts.last_mut() {
+            Some(part) if Arc::ptr_eq(&part.file, file) => part.bytes.extend_from_slice(bytes),
+            _ => self.parts.push(Part { file: Arc::clone(file), start: at, bytes: bytes.to_vec() }),
+        }
+    }
+}

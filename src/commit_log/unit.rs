@@ -1,0 +1,234 @@
+//! A unit: what is placed in the log in one piece, one message or a batch, encoded outside of the log lock.
+//!
+//! Everything that may fail or take long happens in [`Unit::encode`]. What is known only under the lock (offsets, store
+//! time, the digits of the record CRC) is written by [`Unit::place`], which cannot fail. The text of light-queue and
+//! inner-batch messages depends on their offsets, so those are encoded once more under the lock.
+
+use std::net::SocketAddr;
+
+use crate::error::{Error, Result};
+use crate::format::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
+use crate::format::record::{
+    CRC_PROPERTY_BYTES, Layout, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
+    write_crc_digits,
+};
+use crate::message::Message;
+use crate::offset::{QueueCursor, QueueOffset};
+
+/// From this length on the CRC of what does not change is computed outside of the lock and combined.
+const COMBINE_FROM_BYTES: usize = 2048;
+/// The longest decimal text of an offset.
+const OFFSET_DIGITS: usize = 19;
+
+/// How a log encodes messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoding {
+    pub(crate) crc: RecordCrc,
+    /// Stands for a host that a message does not name.
+    pub(crate) host: SocketAddr,
+    pub(crate) now_ms: i64,
+}
+
+/// The queues that a unit goes to: its own, and the light queues it names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursors<'a> {
+    pub(crate) queue: &'a QueueCursor,
+    pub(crate) light: &'a [&'a QueueCursor],
+}
+
+/// One record of a unit.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    start: usize,
+    end: usize,
+    /// How many queue offsets the record takes: 0 for prepared and rolled-back messages.
+    offsets: u64,
+    /// The CRC of what lies between the store time and the CRC property, where that pays.
+    rest_crc: Option<u32>,
+}
+
+/// Encoded messages that wait for their place.
+#[derive(Debug)]
+pub(crate) struct Unit<'m> {
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+    encoding: Encoding,
+    /// The message whose text depends on its offsets.
+    late: Option<&'m Message<'m>>,
+}
+
+impl<'m> Unit<'m> {
+    /// Encodes messages of one queue, in order.
+    pub(crate) fn encode(messages: &[&'m Message<'m>], encoding: Encoding, buffer: Vec<u8>) -> Result<Self> {
+        let mut unit = Self { bytes: buffer, pieces: Vec::with_capacity(messages.len()), encoding, late: None };
+        unit.bytes.clear();
+        for &message in messages {
+            let late = has_late_text(message);
+            assert!(!late || messages.len() == 1, "a message whose text depends on its offsets is put alone");
+            if late {
+                unit.late = Some(message);
+            }
+            unit.push(message, &LateText::widest(message))?;
+        }
+        Ok(unit)
+    }
+
+    /// The bytes that the unit takes, at most.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Encodes what depends on the offsets that the cursors give out now. Called under the log lock.
+    pub(crate) fn settle(&mut self, cursors: Cursors<'_>) {
+        let Some(message) = self.late else { return };
+        self.bytes.clear();
+        self.pieces.clear();
+        let text = LateText {
+            base: QueueOffset::new(cursors.queue.next().get()),
+            light: cursors.light.iter().map(|cursor| cursor.next()).collect(),
+        };
+        self.push(message, &text).expect("the widest text was encoded before");
+    }
+
+    /// Writes offsets, store time and CRC into every record and moves the cursors. Called under the log lock, once.
+    /// `placed` gets each record's log offset, queue offset and length.
+    pub(crate) fn place(
+        &mut self,
+        log_offset: u64,
+        store_ms: i64,
+        cursors: Cursors<'_>,
+        mut placed: impl FnMut(u64, u64, u32),
+    ) {
+        for piece in &self.pieces {
+            let record = &mut self.bytes[piece.start..piece.end];
+            let at = log_offset + piece.start as u64;
+            let next = cursors.queue.next();
+            let queue_offset = if piece.offsets == 0 { 0 } else { next.get() };
+            place(record, queue_offset, at, store_ms);
+            if self.encoding.crc == RecordCrc::On {
+                seal_with(record, piece.rest_crc);
+            }
+            cursors.queue.set(next + piece.offsets);
+            let record_bytes = u32::try_from(record.len()).expect("a record has 31 bits of length");
+            placed(at, queue_offset, record_bytes);
+        }
+        for cursor in cursors.light {
+            cursor.set(cursor.next() + 1);
+        }
+    }
+
+    fn push(&mut self, message: &Message<'_>, text: &LateText) -> Result<()> {
+        let start = self.bytes.len();
+        let mut properties = Vec::with_capacity(256);
+        message.encode_properties(&mut properties);
+        text.append(message, &mut properties);
+        let added = if self.encoding.crc == RecordCrc::On { CRC_PROPERTY_BYTES } else { 0 };
+        if properties.len() + added > MAX_PROPERTIES_BYTES {
+            let limit = (MAX_PROPERTIES_BYTES - added) as u64;
+            return Err(Error::TooLarge { field: "properties", value: properties.len() as u64, limit });
+        }
+        let long = message.topic.len() > Version::V1.max_topic_bytes();
+        let fields = RecordFields {
+            version: if long { Version::V2 } else { Version::V1 },
+            queue_id: message.queue_id,
+            flag: message.flag,
+            queue_offset: 0,
+            log_offset: 0,
+            sys_flag: message.sys_flag,
+            born_ms: message.born_ms.unwrap_or(self.encoding.now_ms),
+            born_host: message.born_host.unwrap_or(self.encoding.host),
+            store_ms: 0,
+            store_host: message.store_host.unwrap_or(self.encoding.host),
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: message.prepared_transaction_offset,
+            body: &message.body,
+            topic: message.topic.as_bytes(),
+            properties: &properties,
+        };
+        fields.encode_unsealed(self.encoding.crc, &mut self.bytes);
+        let record = &self.bytes[start..];
+        let rest_crc = (self.encoding.crc == RecordCrc::On && record.len() >= COMBINE_FROM_BYTES).then(|| {
+            let rest = settled_from(record)..record.len() - CRC_PROPERTY_BYTES;
+            crc32fast::hash(&record[rest])
+        });
+        self.pieces.push(Piece { start, end: self.bytes.len(), offsets: offsets_of(message), rest_crc });
+        Ok(())
+    }
+}
+
+/// How many queue offsets a message takes.
+pub(crate) fn offsets_of(message: &Message<'_>) -> u64 {
+    match message.sys_flag.transaction() {
+        Transaction::Prepared | Transaction::Rollback => 0,
+        Transaction::None | Transaction::Commit => inner_count(message).unwrap_or(1),
+    }
+}
+
+/// The number of messages in an inner batch.
+pub(crate) fn inner_count(message: &Message<'_>) -> Option<u64> {
+    let inner = message.sys_flag.has(SysFlag::INNER_BATCH);
+    inner.then(|| message.property_value(crate::format::properties::INNER_NUM)?.parse().ok()).flatten()
+}
+
+/// The light queues that a message names, in order.
+pub(crate) fn light_queues<'a>(message: &'a Message<'_>) -> impl Iterator<Item = &'a str> {
+    let named = message.property_value(crate::format::properties::INNER_MULTI_DISPATCH);
+    named.into_iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty())
+}
+
+fn has_late_text(message: &Message<'_>) -> bool {
+    offsets_of(message) > 0 && (inner_count(message).is_some() || light_queues(message).next().is_some())
+}
+
+/// The offsets that become text.
+struct LateText {
+    base: QueueOffset,
+    light: Vec<QueueOffset>,
+}
+
+impl LateText {
+    /// The longest text that offsets can have, for the space that a unit needs at most.
+    fn widest(message: &Message<'_>) -> Self {
+        const _: () = assert!(i64::MAX.ilog10() as usize + 1 == OFFSET_DIGITS);
+        let light = light_queues(message).map(|_| QueueOffset::MAX).collect();
+        Self { base: QueueOffset::MAX, light }
+    }
+
+    fn append(&self, message: &Message<'_>, properties: &mut Vec<u8>) {
+        if offsets_of(message) == 0 {
+            return;
+        }
+        if inner_count(message).is_some() {
+            push(properties, INNER_BASE, &self.base.to_string());
+        }
+        if !self.light.is_empty() {
+            let offsets: Vec<_> = self.light.iter().map(ToString::to_string).collect();
+            push(properties, INNER_MULTI_QUEUE_OFFSET, &offsets.join(","));
+        }
+    }
+}
+
+/// Where the part of a record begins that does not depend on its place.
+fn settled_from(record: &[u8]) -> usize {
+    let flag = record[crate::format::record::SYS_FLAG_AT..][..4].try_into().expect("four bytes");
+    Layout::of(SysFlag(i32::from_be_bytes(flag))).store_ms() + 8
+}
+
+fn seal_with(record: &mut [u8], rest_crc: Option<u32>) {
+    let Some(rest_crc) = rest_crc else { return crate::format::record::seal(record) };
+    let head_bytes = settled_from(record);
+    let rest_bytes = record.len() - CRC_PROPERTY_BYTES - head_bytes;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&record[..head_bytes]);
+    hasher.combine(&crc32fast::Hasher::new_with_initial_len(rest_crc, rest_bytes as u64));
+    let property = record.last_chunk_mut().expect("a record with the property is longer than it");
+    write_crc_digits(property, hasher.finalize());
+}

@@ -1,0 +1,317 @@
+//! One mapped file: the only place where memory is written or read through a pointer.
+//!
+//! - `published <= bytes`, and it only grows: what lies below it never changes again and may be read by anybody.
+//! - What lies at or above it belongs to the one [`Writer`] that the file hands out, or to positioned writes that the
+//!   holder of the log's lead makes; nobody has a reference into it.
+//! - The mapping lives as long as the file's value, and every [`Slice`] holds that.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+
+use crate::disk::{File, Mapping, OpenMode, Storage, StoreObserver};
+use crate::error::{Error, Result};
+
+/// One file of a log (elsewhere: a segment), named for the offset of its first byte.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    base: u64,
+    bytes: u64,
+    file: File,
+    /// `None` where the file is only read, with positioned reads.
+    map: Option<Box<dyn Mapping>>,
+    memory: AtomicPtr<u8>,
+    published: AtomicU64,
+    has_writer: AtomicBool,
+    sync_failed: AtomicBool,
+    observer: Option<Arc<dyn StoreObserver>>,
+}
+
+impl MappedFile {
+    /// Maps a file that has its full length; everything below the position `published` is taken as published.
+    pub(crate) fn map(storage: &Storage, file: File, base: u64, bytes: u64) -> Result<Self> {
+        let map = file.map(bytes, OpenMode::ReadWrite)?;
+        assert_eq!(map.bytes() as u64, bytes, "a mapping has the length that was asked for");
+        let memory = AtomicPtr::new(map.as_mut_ptr());
+        Ok(Self { map: Some(map), memory, observer: storage.observer().cloned(), ..Self::read_only(file, base, bytes) })
+    }
+
+    /// A file that is read with positioned reads only.
+    pub(crate) fn read_only(file: File, base: u64, bytes: u64) -> Self {
+        Self {
+            base,
+            bytes,
+            file,
+            map: None,
+            memory: AtomicPtr::new(ptr::null_mut()),
+            published: AtomicU64::new(0),
+            has_writer: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
+            observer: None,
+        }
+    }
+
+    /// The offset of the first byte.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The offset behind the last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.bytes
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The position below which bytes never change again.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.map.is_some()
+    }
+
+    /// Publishes everything below a position: recovery found it whole, or the leader wrote it.
+    pub(crate) fn publish(&self, position: u64) {
+        assert!(position <= self.bytes, "nothing is published behind the end of a file");
+        self.published.fetch_max(position, Ordering::Release);
+    }
+
+    /// Hands out a piece of the published part; a file without mapping copies it.
+    ///
+    /// # Panics
+    /// If the range is not published.
+    pub(crate) fn slice(self: &Arc<Self>, range: Range<u64>) -> Result<Slice> {
+        assert!(range.start <= range.end && range.end <= self.published(), "only published bytes are handed out");
+        let len = usize::try_from(range.end - range.start).expect("a mapped range fits into memory");
+        if self.map.is_none() {
+            let mut bytes = vec![0; len];
+            let count = self.file.read_at(&mut bytes, range.start)?;
+            bytes.truncate(count);
+            return Ok(Slice(Inner::Copied(bytes.into())));
+        }
+        Ok(Slice(Inner::Mapped { file: Arc::clone(self), start: range.start, len }))
+    }
+
+    /// Makes what was written in a range durable. The mapped way is for bytes stored through the mapping.
+    ///
+    /// A file whose sync failed once is never synced again: the next answer would be "done" for lost pages.
+    pub(crate) fn sync(&self, range: Range<u64>, mapped: bool) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let error = std::io::Error::other("an earlier sync of this file failed");
+            return Err(Error::io("sync", self.path(), Some(range), error));
+        }
+        let result = match &self.map {
+            Some(map) if mapped => {
+                let positions = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+                let (start, end) = positions.expect("a mapped range fits into memory");
+                map.flush(start..end).map_err(|error| Error::io("sync", self.path(), Some(range), error))
+            }
+            _ => self.file.sync(),
+        };
+        if result.is_err() {
+            self.sync_failed.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    /// Brings pages ahead of the writer into memory; a hint.
+    pub(crate) fn populate(&self, range: Range<u64>) {
+        let Some(map) = &self.map else { return };
+        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end.min(self.bytes))) {
+            if start < end {
+                map.populate(start..end);
+            }
+        }
+    }
+
+    /// Hands out the right to store behind the published part, once at a time.
+    ///
+    /// # Panics
+    /// If somebody has it, or the file is not mapped.
+    pub(crate) fn writer(self: &Arc<Self>) -> Writer {
+        assert!(self.map.is_some(), "only a mapped file is written through its mapping");
+        let taken = self.has_writer.swap(true, Ordering::AcqRel);
+        assert!(!taken, "a file has one writer at a time");
+        Writer { file: Arc::clone(self) }
+    }
+}
+
+/// The right to store into the unpublished part of a file.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    file: Arc<MappedFile>,
+}
+
+impl Writer {
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
+        &self.file
+    }
+
+    /// Stores records so that a reader of the file after a crash sees all of the first one or a size of zero:
+    /// everything but the first four bytes, then those.
+    ///
+    /// # Panics
+    /// If the range begins in the published part or ends behind the file.
+    pub(crate) fn store(&mut self, position: u64, bytes: &[u8]) {
+        let (size_word, rest) = bytes.split_at(bytes.len().min(4));
+        self.copy(position + size_word.len() as u64, rest, false);
+        fence(Ordering::Release);
+        self.copy(position, size_word, true);
+    }
+
+    fn copy(&mut self, position: u64, bytes: &[u8], publishes: bool) {
+        let file = &*self.file;
+        let end = position.checked_add(bytes.len() as u64).expect("positions are far below the limit of the type");
+        assert!(position >= file.published.load(Ordering::Relaxed), "published bytes never change");
+        assert!(end <= file.bytes, "a store stays inside its file");
+        let at = usize::try_from(position).expect("a mapped position fits into memory");
+        // SAFETY: `at + bytes.len() <= file.bytes`, which is the length of the mapping, so the result is inside of it.
+        let target = unsafe { file.memory.load(Ordering::Relaxed).add(at) };
+        // SAFETY: the target range is inside the mapping, which lives as long as `self.file`. Nobody else touches it:
+        // it is at or above `published`, references exist only below that, and `&mut self` of the only writer is held.
+        // `bytes` is memory of the caller and cannot overlap an unpublished part that no reference points into.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+        if let Some(observer) = &file.observer {
+            observer.stored(file.path(), position, bytes, publishes);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.file.has_writer.store(false, Ordering::Release);
+    }
+}
+
+/// Published bytes of a store, kept readable for as long as this value lives: after its file was deleted, after the log
+/// rolled on, after the store was closed.
+///
+/// Cloning shares the bytes. `bytes::Bytes::from_owner` takes it without a copy.
+#[derive(Clone)]
+pub struct Slice(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    Mapped { file: Arc<MappedFile>, start: u64, len: usize },
+    Copied(Arc<[u8]>),
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Inner::Copied(bytes) => bytes,
+            Inner::Mapped { file, start, len } => {
+                let at = usize::try_from(*start).expect("a mapped position fits into memory");
+                // SAFETY: `start + len` was checked against the published part of the mapping, so it is inside of it.
+                let first = unsafe { file.memory.load(Ordering::Relaxed).add(at) };
+                // SAFETY: the range is inside the mapping, which `file` keeps alive for longer than the reference; it
+                // is initialised, published bytes are never written again, and `published` was read with Acquire
+                // after the writer released it.
+                unsafe { slice::from_raw_parts(first, *len) }
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Vec<u8>> for Slice {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Inner::Copied(bytes.into()))
+    }
+}
+
+impl Slice {
+    /// A part of this piece, which shares its bytes.
+    ///
+    /// # Panics
+    /// If the range is not inside.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len(), "a part lies inside its whole");
+        match &self.0 {
+            Inner::Copied(bytes) => Self(Inner::Copied(bytes[range].into())),
+            Inner::Mapped { file, start, .. } => {
+                let inner = Inner::Mapped { file: file.clone(), start: start + range.start as u64, len: range.len() };
+                Self(inner)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Slice({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(dir: &Path, bytes: u64) -> Arc<MappedFile> {
+        let storage = Storage::real();
+        let file = storage.open(&dir.join("f"), OpenMode::Create).expect("a new file");
+        file.set_len(bytes).expect("length");
+        file.allocate(0..bytes).expect("blocks");
+        Arc::new(MappedFile::map(&storage, file, 4096, bytes).expect("map"))
+    }
+
+    #[test]
+    fn a_slice_outlives_its_file_on_disk() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = mapped(dir.path(), 4096);
+        file.writer().store(0, b"0123456789");
+        file.publish(10);
+        let slice = file.slice(2..6).expect("published");
+        std::fs::remove_file(file.path()).expect("remove");
+        drop(file);
+        assert_eq!((&*slice, &*slice.slice(1..3)), (&b"2345"[..], &b"34"[..]));
+    }
+
+    #[test]
+    #[should_panic(expected = "published bytes never change")]
+    fn published_bytes_cannot_be_stored_over() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = mapped(dir.path(), 4096);
+        file.publish(10);
+        file.writer().store(9, b"x");
+    }
+
+    #[test]
+    #[should_panic(expected = "one writer")]
+    fn there_is_one_writer() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = mapped(dir.path(), 4096);
+        let _first = file.writer();
+        let _second = file.writer();
+    }
+
+    #[test]
+    fn a_file_without_mapping_copies() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = mapped(dir.path(), 4096);
+        file.writer().store(0, b"abcdef");
+        let copy = Arc::new(MappedFile::read_only(file.file().clone(), 4096, 4096));
+        copy.publish(6);
+        assert_eq!(&*copy.slice(1..4).expect("published"), b"bcd");
+    }
+}
