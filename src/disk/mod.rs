@@ -5,6 +5,7 @@
 //! errors and hold the few sequences of operations that must always go together.
 
 mod lock;
+mod overlay;
 mod real;
 mod storage;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use lock::StoreLock;
+pub(crate) use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub(crate) use storage::{File, Storage};
 
