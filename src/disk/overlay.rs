@@ -16,7 +16,7 @@ use std::io;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 
@@ -148,8 +148,7 @@ impl Disk for OverlayDisk {
         while let Some(next) = dirs.pop() {
             match self.find(&names, next) {
                 Ok((_, None)) => {}
-                Ok(_) if dirs.is_empty() => return Err(io::ErrorKind::AlreadyExists.into()),
-                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => names.put(next, Node::Dir),
                 Err(error) => return Err(error),
             }
@@ -221,8 +220,6 @@ impl Disk for OverlayDisk {
 struct Content {
     /// The base's file behind it, if there is one.
     base_path: PathBuf,
-    /// The base's open file while somebody has it, so that all handles read the same one.
-    open: Mutex<Option<Weak<dyn DiskFile>>>,
     /// `None` as long as it is as on the base.
     changed: RwLock<Option<Changed>>,
 }
@@ -246,7 +243,7 @@ impl Changed {
 
 impl Content {
     fn new(path: &Path) -> Self {
-        Self { base_path: path.to_path_buf(), open: Mutex::default(), changed: RwLock::default() }
+        Self { base_path: path.to_path_buf(), changed: RwLock::default() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Option<Changed>> {
@@ -263,17 +260,9 @@ impl Content {
     }
 
     fn open(self: &Arc<Self>, disk: &dyn Disk) -> io::Result<OverlayFile> {
-        let content = Arc::clone(self);
-        if self.read().as_ref().is_some_and(|changed| changed.shown == 0) {
-            return Ok(OverlayFile { content, base: None });
-        }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = match open.as_ref().and_then(Weak::upgrade) {
-            Some(base) => base,
-            None => disk.open(&self.base_path, OpenMode::Read)?,
-        };
-        *open = Some(Arc::downgrade(&base));
-        Ok(OverlayFile { content, base: Some(base) })
+        let emptied = self.read().as_ref().is_some_and(|changed| changed.shown == 0);
+        let base = if emptied { None } else { Some(disk.open(&self.base_path, OpenMode::Read)?) };
+        Ok(OverlayFile { content: Arc::clone(self), base })
     }
 }
 
@@ -300,11 +289,8 @@ impl OverlayFile {
 
     fn change(&self, edit: impl FnOnce(&mut Changed) -> io::Result<()>) -> io::Result<()> {
         let mut changed = self.content.write();
-        let before = match changed.take() {
-            Some(changed) => changed,
-            None => Changed::new(self.base()?.info()?.bytes),
-        };
-        let now = changed.insert(before);
+        let bytes = if changed.is_none() { self.base()?.info()?.bytes } else { 0 };
+        let now = changed.get_or_insert_with(|| Changed::new(bytes));
         now.stamp = STAMP.fetch_add(1, Ordering::Relaxed);
         edit(now)
     }
@@ -338,9 +324,6 @@ impl DiskFile for OverlayFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        if i64::try_from(bytes).is_err() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
         self.change(|changed| {
             changed.pages.split_off(&bytes.div_ceil(PAGE_BYTES));
             if let Some(Some(page)) = changed.pages.get_mut(&(bytes / PAGE_BYTES)) {
