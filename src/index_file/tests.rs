@@ -129,7 +129,7 @@ mod sets {
         let names: Vec<_> = paths(dir.path()).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(
             names,
-            ["20230919010559007", "20230919010559008", "20230919130559009", "20230919130559010", "20230919130559011"]
+            ["20230919010559007", "20230919010559008", "20230919010559009", "20230919010559010", "20230919010559011"]
         );
         let even = set.query("T", "Aa", i64::MIN..=i64::MAX, |found| Ok(found.get() % 200 == 0)).unwrap();
         assert_eq!(even, [offset(8), offset(6), offset(4), offset(2), offset(0)], "the caller tells the keys apart");
