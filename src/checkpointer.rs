@@ -48,6 +48,15 @@ impl Checkpointer {
     /// Writes a checkpoint of everything that is dispatched now.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let mut file = lock(&self.file);
+        let done = self.write(&mut file);
+        if done.is_err() {
+            // Which queues changed is forgotten once it was asked: the next checkpoint describes all of them.
+            *file = None;
+        }
+        done
+    }
+
+    fn write(&self, file: &mut Option<DerivedFile>) -> Result<()> {
         let (cursor, states) = self.capture(file.is_none())?;
         for state in &states {
             if let Some(queue) = self.queues.get(&state.topic, state.queue_id) {

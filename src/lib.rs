@@ -1,9 +1,11 @@
 //! mqlog: the persistence core of a message broker.
 
+mod checkpointer;
 mod clock;
 mod commit_log;
 mod consume_queue;
 pub mod disk;
+mod dispatch;
 mod drive;
 mod error;
 mod flush;
@@ -12,8 +14,12 @@ mod index_file;
 mod mapped_file;
 mod message;
 mod offset;
+mod options;
 mod progress;
+mod recovery;
+mod retention;
 mod side;
+mod store;
 mod view;
 
 pub use clock::{Clock, SystemClock};
@@ -26,4 +32,9 @@ pub use index_file::IndexFile;
 pub use mapped_file::Slice;
 pub use message::Message;
 pub use offset::{LogOffset, QueueCursor, QueueOffset};
+pub use options::{RecoveryMode, StoreOptions};
+pub use store::{
+    GetLimits, GetResult, GetStatus, MessageStore, Query, QueueHandle, QueueIter, RecoveryReport, Stats, TagFilter,
+    VerifyReport,
+};
 pub use view::MessageView;

@@ -126,6 +126,11 @@ impl Progress {
         self.flushed.raise(to);
     }
 
+    /// Says where dispatch begins: at or below the other watermarks. Before anybody appends or waits.
+    pub(crate) fn begin_dispatched(&self, at: LogOffset) {
+        self.dispatched.0.store(at.get(), Ordering::Release);
+    }
+
     /// Declares what lies below `to` dispatched, and wakes who waits for it. The same value again wakes them too.
     pub(crate) fn set_dispatched(&self, to: LogOffset) {
         debug_assert!(to <= self.written(), "dispatched {to} is above what is written, {}", self.written());

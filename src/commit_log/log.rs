@@ -6,7 +6,7 @@
 //!   append that comes earlier does it itself, without the lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
@@ -19,7 +19,7 @@ use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles};
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::Progress;
-use crate::side::{SideFolder, WatermarkFile};
+use crate::side::WatermarkFile;
 
 /// The first blocks of a new log; each later step is twice as large.
 pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
@@ -55,7 +55,6 @@ impl Appended {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) storage: Storage,
-    pub(super) side: SideFolder,
     pub(super) creation: Creation,
     pub(super) files: MappedFiles,
     pub(super) place: Mutex<Place>,
@@ -75,6 +74,8 @@ pub(super) struct Shared {
     /// The last flush: its end, and the last record below it.
     pub(super) flushed: Mutex<(LogOffset, Option<(u64, u32)>)>,
     pub(super) populated: AtomicU64,
+    /// Files that were deleted, for as long as somebody holds them.
+    pub(super) deleted: Mutex<Vec<Weak<MappedFile>>>,
     pub(super) preparer: OnceLock<Task>,
     /// Held by a log that is open by itself.
     pub(super) lock: Mutex<Option<StoreLock>>,
@@ -115,12 +116,18 @@ impl CommitLog {
         self.shared.creation.file_bytes
     }
 
-    pub(crate) fn progress(&self) -> &Arc<Progress> {
-        &self.shared.progress
+    /// Are appends written in groups, with positioned writes?
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.shared.grouped
     }
 
-    pub(crate) fn rules(&self) -> Rules {
-        self.shared.rules
+    /// The store time of the last record.
+    pub(crate) fn last_store_ms(&self) -> i64 {
+        self.shared.stamps.last_ms()
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.shared.progress
     }
 
     /// How messages are encoded now.
@@ -185,7 +192,7 @@ impl CommitLog {
             Some(shared) => shared.prepare_ahead(),
             None => Ok(Pumped::Idle(None)),
         };
-        let task = Task::start("mqlog-prepare", drive, pump)?;
+        let task = Task::start("prepare", drive, pump)?;
         let _ = self.shared.preparer.set(task);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The commit log: append, read, scan, and what an opening makes of the files it finds.
 
+mod delete;
 mod durable;
 mod inspect;
 mod log;
@@ -14,9 +15,7 @@ mod unit;
 pub use log::{Appended, CommitLog};
 pub use scan::{LogScan, ScanItem};
 
-pub(crate) use inspect::Inspection;
 pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
-pub(crate) use read::Rules;
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Cursors, Encoding, Unit, inner_count, light_queues};
+pub(crate) use unit::{Cursors, Unit, light_queues, offsets_of};

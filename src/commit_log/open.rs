@@ -15,7 +15,6 @@ use super::settle::{DEFAULT_HOST, LogUse};
 use super::unit::{Cursors, Unit};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{OpenMode, Storage, StoreLock};
-use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::format::record::{RecordCrc, RecordView};
 use crate::mapped_file::list_log_files;
@@ -36,6 +35,8 @@ pub(crate) struct LogOptions {
     pub(crate) root: PathBuf,
     /// Sizes for a new store, and whether records get the CRC; what exists has its own sizes.
     pub(crate) wanted: StoreFormat,
+    /// Finds the sizes of the other files where `mqlog/format` does not say.
+    pub(crate) detect: fn(&Storage, &Path, &mut StoreFormat) -> Result<()>,
     pub(crate) crc: RecordCrc,
     pub(crate) grouped: bool,
     pub(crate) read_only: bool,
@@ -99,8 +100,9 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
     let mut format = options.wanted.clone();
     if let Some(stored) = &known.format {
         format = StoreFormat { clean: false, ..stored.clone() };
-    } else if let Some(file_bytes) = file_bytes_on_disk(storage, &dir)? {
-        format.log_file_bytes = file_bytes;
+    } else {
+        format.log_file_bytes = file_bytes_on_disk(storage, &dir)?.unwrap_or(format.log_file_bytes);
+        (options.detect)(storage, &options.root, &mut format)?;
     }
     let rules = Rules { crc_from: format.record_crc_from.filter(|_| known.format.is_some()) };
     let visit_from = known.derived.as_ref().map_or(LogOffset::ZERO, |derived| derived.log_offset);
@@ -208,6 +210,7 @@ impl CommitLog {
             clock: Arc::new(SystemClock),
             root,
             wanted: StoreFormat { log_file_bytes: file_bytes, ..StoreFormat::default() },
+            detect: |_, _, _| Ok(()),
             crc: RecordCrc::On,
             read_only: false,
             salvage: false,

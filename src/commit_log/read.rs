@@ -60,15 +60,6 @@ impl Rules {
         }
         Ok(())
     }
-
-    /// Finds the first whole record in `window`, which lies at log offset `at` with `left` bytes to its file's end.
-    /// Returns its distance.
-    pub(crate) fn find_record(&self, window: &[u8], at: u64, left: u64) -> Option<usize> {
-        candidates(window).find(|&distance| {
-            let (at, left) = (at + distance as u64, left - distance as u64);
-            matches!(self.judge(&window[distance..], at, left), Found::Record(_))
-        })
-    }
 }
 
 /// The distances at which a record may begin: those with the beginning of a record's magic number.

@@ -158,7 +158,6 @@ fn share(
     let place = Place { tail, allocated: tail, active, next: None, last: found.last, sink };
     Shared {
         storage: log_use.storage,
-        side: log_use.side,
         files: MappedFiles::new(files),
         place: Mutex::new(place),
         progress: Arc::new(Progress::new(found.tail)),
@@ -173,6 +172,7 @@ fn share(
         leading: Mutex::new(Group::default()),
         flushed: Mutex::new((found.tail, found.last)),
         populated: AtomicU64::new(0),
+        deleted: Mutex::default(),
         preparer: OnceLock::new(),
         lock: Mutex::new(None),
         creation,

@@ -166,7 +166,7 @@ impl ConsumeQueue {
                 }
             }
             if changed {
-                self.write(writer, file, &open, &bytes, position)?;
+                self.write(writer, &open, (file, position), &bytes)?;
             }
             first += (bytes.len() / QueueEntry::BYTES) as u64;
         }
@@ -185,7 +185,7 @@ impl ConsumeQueue {
                 return Ok(());
             }
         }
-        self.write(writer, file, &open, &bytes, position)
+        self.write(writer, &open, (file, position), &bytes)
     }
 
     /// Keeps stored entries that say the same by the address of an extension unit.
@@ -268,10 +268,10 @@ impl ConsumeQueue {
     }
 
     /// Every byte of an entry goes through here.
-    pub(super) fn write(&self, writer: &mut Writer, file: u64, open: &File, bytes: &[u8], position: u64) -> Result<()> {
-        writer.wrote(file);
+    pub(super) fn write(&self, writer: &mut Writer, open: &File, place: (u64, u64), bytes: &[u8]) -> Result<()> {
+        writer.wrote(place.0);
         writer.changed();
-        open.write_at(bytes, position)
+        open.write_at(bytes, place.1)
     }
 
     pub(super) fn remove_files(&self, writer: &mut Writer, files: &[u64]) -> Result<()> {

@@ -166,7 +166,7 @@ impl ConsumeQueue {
             let piece = &mut piece[..present];
             if piece.iter().any(|byte| *byte != 0) {
                 piece.fill(0);
-                self.write(writer, file, &open, piece, at)?;
+                self.write(writer, &open, (file, at), piece)?;
                 limit = self.files.file_bytes();
             }
             if present < length {

@@ -1,4 +1,5 @@
-//! RocketMQ's extension files, which are only read: a unit holds the tags code of a message whose entry has its address.
+//! RocketMQ's extension files, which are only read: a unit holds the tags code of the message whose entry has its
+//! address.
 
 use std::path::Path;
 

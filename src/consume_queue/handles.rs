@@ -1,6 +1,6 @@
 //! A bounded cache of open files, shared by all queues.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::File;
@@ -9,7 +9,7 @@ use crate::error::Result;
 /// The number of a queue in its table, and the number of a file in its queue.
 pub(super) type Key = (u32, u64);
 
-/// Open files: the ones used longest ago are closed first, by second chance.
+/// Open files; when there are too many, the one used longest ago is closed.
 #[derive(Debug)]
 pub(super) struct Handles {
     limit: usize,
@@ -18,16 +18,12 @@ pub(super) struct Handles {
 
 #[derive(Debug, Default)]
 struct Cache {
-    files: HashMap<Key, Slot>,
-    order: VecDeque<Key>,
+    /// Each with the time of its last use.
+    files: HashMap<Key, (File, u64)>,
+    /// Counts uses.
+    time: u64,
     /// Counts calls of `forget`: what was opened before one may be a file that is gone.
     forgotten: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    file: File,
-    used: bool,
 }
 
 impl Handles {
@@ -39,9 +35,11 @@ impl Handles {
     pub(super) fn get_or_open(&self, key: Key, open: impl FnOnce() -> Result<File>) -> Result<File> {
         let forgotten = {
             let mut cache = self.cache();
-            if let Some(slot) = cache.files.get_mut(&key) {
-                slot.used = true;
-                return Ok(slot.file.clone());
+            cache.time += 1;
+            let time = cache.time;
+            if let Some((file, used)) = cache.files.get_mut(&key) {
+                *used = time;
+                return Ok(file.clone());
             }
             cache.forgotten
         };
@@ -62,9 +60,7 @@ impl Handles {
     pub(super) fn forget(&self, key: Key) {
         let mut cache = self.cache();
         cache.forgotten += 1;
-        if cache.files.remove(&key).is_some() {
-            cache.order.retain(|other| *other != key);
-        }
+        cache.files.remove(&key);
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -74,22 +70,10 @@ impl Handles {
 
 impl Cache {
     fn insert(&mut self, key: Key, file: File, limit: usize) {
-        if let Some(slot) = self.files.get_mut(&key) {
-            slot.file = file;
-            return;
+        if self.files.len() >= limit {
+            let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.files.remove(&oldest));
         }
-        while self.files.len() >= limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            match self.files.get_mut(&oldest) {
-                Some(slot) if slot.used => {
-                    slot.used = false;
-                    self.order.push_back(oldest);
-                }
-                _ => drop(self.files.remove(&oldest)),
-            }
-        }
-        self.files.insert(key, Slot { file, used: false });
-        self.order.push_back(key);
+        self.files.insert(key, (file, self.time));
     }
 }

@@ -106,8 +106,8 @@ impl Writer {
 ///
 /// # Source
 ///
-/// RocketMQ's `ConsumeQueue` and `BatchConsumeQueue`; ours is read and written without mappings, refuses gaps instead of
-/// shifting entries, and zeroes what it cuts.
+/// RocketMQ's `ConsumeQueue` and `BatchConsumeQueue`; ours is read and written without mappings, refuses gaps instead
+/// of shifting entries, and zeroes what it cuts.
 #[derive(Debug)]
 pub struct ConsumeQueue {
     pub(super) files: EntryFiles,
@@ -143,8 +143,7 @@ impl ConsumeQueue {
             let position = odd.base / queue.files.file_bytes() * queue.files.per_file();
             return Err(queue.files.corrupt(position, 0, "a queue file has another length or place"));
         }
-        let found = queue.find_extent()?;
-        queue.publish(|extent| *extent = found);
+        queue.restore_from_files()?;
         Ok(queue)
     }
 

@@ -79,6 +79,16 @@ impl ConsumeQueue {
         Ok(Restored::Done)
     }
 
+    /// Takes the queue for what its files hold, up to the first empty entry. Nothing is written: for reading only.
+    pub(crate) fn restore_from_files(&self) -> Result<()> {
+        let _writer = self.writer();
+        let found = self.find_extent()?;
+        self.publish(|extent| *extent = Extent { generation: extent.generation + 1, ..found });
+        self.cursor.set(QueueOffset::new(found.next));
+        self.touched.store(false, Ordering::Release);
+        Ok(())
+    }
+
     /// Returns what a checkpoint's numbers mean, `None` if the files do not fit them.
     fn believe(
         &self,

@@ -1,1 +1,919 @@
-//! Tests of the queues.
+//! Tests of the queues: against a model, against damage, against a process that dies at any write, and against the
+//! stores that RocketMQ wrote.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
+use crate::error::{Error, Result};
+use crate::format::queue_entry::{BatchEntry, QueueEntry};
+use crate::offset::{LogOffset, QueueOffset};
+use crate::side::QueueState;
+
+const PER_FILE: u32 = 7;
+const TOPIC: &str = "orders";
+
+fn table_with(root: &Path, storage: Storage, per_file: u32) -> QueueTable {
+    let sizes = QueueSizes { queue_file_entries: per_file, batch_queue_file_entries: per_file, max_open_files: 2 };
+    QueueTable::open(storage, root, &root.join("mqlog/new"), sizes).unwrap().0
+}
+
+fn table(root: &Path) -> QueueTable {
+    table_with(root, Storage::real(), PER_FILE)
+}
+
+fn queue(root: &Path) -> Arc<ConsumeQueue> {
+    table(root).get_or_create(TOPIC, 0).unwrap()
+}
+
+fn batch_queue(root: &Path) -> Arc<ConsumeQueue> {
+    let table = table(root);
+    table.mark_batch(TOPIC);
+    table.get_or_create(TOPIC, 0).unwrap()
+}
+
+fn entry(log_offset: u64) -> QueueEntry {
+    QueueEntry { log_offset, record_bytes: 100, tags_code: log_offset as i64 % 3 }
+}
+
+fn run(offsets: Range<u64>) -> Vec<QueueEntry> {
+    offsets.map(|offset| entry(offset * 100)).collect()
+}
+
+fn at(offset: u64) -> QueueOffset {
+    QueueOffset::new(offset)
+}
+
+fn everything(queue: &ConsumeQueue) -> Vec<(u64, QueueEntry)> {
+    let items = queue.read(QueueOffset::ZERO, usize::MAX).unwrap();
+    items.iter().map(|item| (item.queue_offset.get(), item.entry)).collect()
+}
+
+fn file(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("consumequeue/{TOPIC}/0/{:020}", number * u64::from(PER_FILE) * 20))
+}
+
+/// What a queue should hold.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    entries: BTreeMap<u64, QueueEntry>,
+    next: u64,
+    min: u64,
+    log_end: u64,
+    log_start: u64,
+}
+
+impl Model {
+    fn append(&mut self, from: u64, count: u64) -> Vec<QueueEntry> {
+        if self.min == self.next {
+            self.min = from;
+        }
+        (from..from + count)
+            .map(|offset| {
+                self.log_end += 100;
+                let entry = entry(self.log_end);
+                self.entries.insert(offset, entry);
+                self.next = offset + 1;
+                entry
+            })
+            .collect()
+    }
+
+    fn visible(&self) -> Vec<(u64, QueueEntry)> {
+        self.entries.range(self.min..).map(|(offset, entry)| (*offset, *entry)).collect()
+    }
+
+    fn raise(&mut self, log_start: u64) {
+        self.log_start = self.log_start.max(log_start);
+        let kept = self.entries.range(self.min..).find(|(_, entry)| entry.log_offset >= self.log_start);
+        self.min = kept.map_or(self.next, |(offset, _)| *offset);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Repeats some entries, then appends new ones; leaves a gap where that is allowed.
+    Append {
+        repeat: u64,
+        gap: u64,
+        count: u64,
+    },
+    /// Appends behind a gap, which must fail, and then goes on behind it.
+    Skip {
+        gap: u64,
+    },
+    Truncate {
+        back: u64,
+    },
+    RaiseMin {
+        by: usize,
+    },
+    DeleteBefore,
+    Checkpoint,
+    ReopenClean,
+    ReopenUnclean,
+    ReopenAlone,
+    Rebuild,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..9_u64, 0..20_u64, 0..18_u64).prop_map(|(repeat, gap, count)| Op::Append { repeat, gap, count }),
+        1 => (1..12_u64).prop_map(|gap| Op::Skip { gap }),
+        1 => (0..25_u64).prop_map(|back| Op::Truncate { back }),
+        2 => (0..20_usize).prop_map(|by| Op::RaiseMin { by }),
+        2 => Just(Op::DeleteBefore),
+        2 => Just(Op::Checkpoint),
+        1 => Just(Op::ReopenClean),
+        2 => Just(Op::ReopenUnclean),
+        1 => Just(Op::ReopenAlone),
+        1 => Just(Op::Rebuild),
+    ]
+}
+
+/// Appends what the model has from `from` on, as a dispatcher would that meets gaps.
+fn replay(queue: &ConsumeQueue, model: &Model, from: u64) -> Result<()> {
+    for (offset, entry) in model.entries.range(from..) {
+        match queue.append(at(*offset), &[*entry]) {
+            Err(Error::OutOfOrder { .. }) => {
+                queue.skip_to(at(*offset))?;
+                queue.append(at(*offset), &[*entry])?;
+            }
+            done => drop(done?),
+        }
+    }
+    queue.skip_to(at(model.next))
+}
+
+fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
+    queue.begin_rebuild()?;
+    // The log has no records below its start.
+    replay(queue, model, model.min)?;
+    let changed = queue.finish_rebuild()?;
+    queue.cursor().set(queue.range().end);
+    Ok(changed)
+}
+
+fn checkpoint(queue: &ConsumeQueue) -> QueueState {
+    let state = queue.state().unwrap();
+    queue.sync().unwrap();
+    assert!(!queue.is_touched());
+    state
+}
+
+struct World<'a> {
+    root: &'a Path,
+    queue: Arc<ConsumeQueue>,
+    model: Model,
+    state: QueueState,
+}
+
+impl World<'_> {
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Append { repeat, gap, count } => self.append(repeat, gap, count),
+            Op::Skip { gap } => self.skip(gap),
+            Op::Truncate { back } => {
+                let end = self.model.next.saturating_sub(back);
+                self.queue.truncate_to(at(end)).unwrap();
+                self.model.entries.split_off(&end);
+                self.model.next = end;
+                self.model.min = self.model.min.min(end);
+                self.queue.cursor().set(at(end));
+                self.state = checkpoint(&self.queue);
+            }
+            Op::RaiseMin { by } => {
+                let log_start = self.model.visible().get(by).map_or(self.model.log_end + 1, |(_, e)| e.log_offset);
+                self.queue.raise_min(LogOffset::new(log_start)).unwrap();
+                self.model.raise(log_start);
+            }
+            Op::DeleteBefore => {
+                let before = self.queue.files.numbers().unwrap();
+                let gone = self.queue.delete_before(at(self.model.min)).unwrap();
+                let after = self.queue.files.numbers().unwrap();
+                assert_eq!(before[gone as usize..], after);
+                assert!(before.is_empty() || !after.is_empty());
+            }
+            Op::Checkpoint => self.state = checkpoint(&self.queue),
+            Op::ReopenClean => {
+                self.state = checkpoint(&self.queue);
+                self.queue = queue(self.root);
+                assert_eq!(self.restore(Stop::Clean), Restored::Done);
+                assert!(!self.queue.is_touched());
+            }
+            Op::ReopenUnclean => {
+                self.queue = queue(self.root);
+                if self.restore(Stop::Unclean) == Restored::Mismatch {
+                    // Only files that were deleted from under the checkpoint allow this.
+                    assert!(!self.state.files.is_empty());
+                    rebuild(&self.queue, &self.model).unwrap();
+                } else {
+                    self.queue.raise_min(LogOffset::new(self.model.log_start)).unwrap();
+                    replay(&self.queue, &self.model, self.state.next.get()).unwrap();
+                    self.queue.raise_min(LogOffset::new(self.model.log_start)).unwrap();
+                }
+                self.after_rebuild();
+            }
+            Op::ReopenAlone => {
+                let alone = ConsumeQueue::open(self.root, TOPIC, 0, PER_FILE).unwrap();
+                if self.model.min < self.model.next && self.model.entries.contains_key(&(self.model.next - 1)) {
+                    assert_eq!(alone.range().end, at(self.model.next));
+                    assert_eq!(alone.cursor().next(), at(self.model.next));
+                    alone.raise_min(LogOffset::new(self.model.log_start)).unwrap();
+                    assert_eq!(everything(&alone), self.model.visible());
+                }
+            }
+            Op::Rebuild => {
+                rebuild(&self.queue, &self.model).unwrap();
+                assert!(!rebuild(&self.queue, &self.model).unwrap(), "nothing differs the second time");
+                self.after_rebuild();
+                self.state = checkpoint(&self.queue);
+            }
+        }
+        self.check();
+    }
+
+    /// A queue without messages is rebuilt from its files, which may not reach its end.
+    fn after_rebuild(&mut self) {
+        if self.model.min == self.model.next || self.model.visible().is_empty() {
+            let range = self.queue.range();
+            assert!(range.is_empty() || self.model.visible().is_empty());
+            (self.model.min, self.model.next) = (range.start.get(), range.end.get());
+            self.model.entries.split_off(&range.start.get());
+        }
+    }
+
+    fn restore(&self, stop: Stop) -> Restored {
+        self.queue.restore(&self.state, stop, LogOffset::new(self.model.log_start)).unwrap()
+    }
+
+    fn append(&mut self, repeat: u64, gap: u64, count: u64) {
+        let empty = self.model.min == self.model.next;
+        if empty {
+            let from = self.model.next + gap;
+            if count > 0 {
+                self.queue.append(at(from), &self.model.append(from, count)).unwrap();
+            }
+            return;
+        }
+        let mut from = self.model.next;
+        while from > self.model.next.saturating_sub(repeat) && self.model.entries.contains_key(&(from - 1)) {
+            from -= 1;
+        }
+        let mut entries: Vec<_> = self.model.entries.range(from..).map(|(_, entry)| *entry).collect();
+        entries.extend(self.model.append(self.model.next, count));
+        assert_eq!(self.queue.append(at(from), &entries).unwrap(), count);
+        let other = entry(self.model.log_end + 7);
+        if let Some(last) = self.model.visible().last() {
+            let twice = self.queue.append(at(last.0), &[other]);
+            assert!(matches!(twice, Err(Error::OutOfOrder { given, .. }) if given == last.0));
+        }
+    }
+
+    fn skip(&mut self, gap: u64) {
+        if self.model.min < self.model.next {
+            let from = self.model.next + gap;
+            let refused = self.queue.append(at(from), &[entry(1)]);
+            assert!(matches!(refused, Err(Error::OutOfOrder { .. })));
+            self.queue.skip_to(at(from)).unwrap();
+            self.queue.append(at(from), &self.model.append(from, 1)).unwrap();
+        }
+    }
+
+    fn check(&self) {
+        let Model { min, next, .. } = self.model;
+        assert_eq!(self.queue.range(), at(min)..at(next));
+        assert!(self.queue.cursor().next() >= at(next));
+        assert_eq!(everything(&self.queue), self.model.visible());
+        let from = min + (next - min) / 2;
+        let few: Vec<_> = self.queue.read(at(from), 3).unwrap().iter().map(|item| item.entry).collect();
+        assert_eq!(few, self.model.entries.range(from..).take(3).map(|(_, entry)| *entry).collect::<Vec<_>>());
+        let files = self.queue.files.numbers().unwrap();
+        assert!(files.windows(2).all(|pair| pair[0] + 1 == pair[1]), "no file is missing in between: {files:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_queue_does_what_a_map_does(ops in prop::collection::vec(op(), 1..40)) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = queue(dir.path());
+        let state = checkpoint(&queue);
+        let mut world = World { root: dir.path(), queue, model: Model::default(), state };
+        for op in &ops {
+            world.apply(op);
+        }
+    }
+
+    #[test]
+    fn a_rebuild_repairs_any_damage(
+        from in 0..20_u64,
+        count in 1..40_u64,
+        damages in prop::collection::vec((0..5_u8, any::<prop::sample::Index>(), any::<u64>()), 1..6),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = Model::default();
+        let entries = model.append(from, count);
+        queue(dir.path()).append(at(from), &entries).unwrap();
+        let folder = dir.path().join("consumequeue").join(TOPIC).join("0");
+        for (kind, which, value) in damages {
+            let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            paths.sort();
+            if paths.is_empty() {
+                break;
+            }
+            let path = &paths[which.index(paths.len())];
+            let mut bytes = fs::read(path).unwrap();
+            match kind {
+                0 => fs::remove_file(path).unwrap(),
+                1 => bytes.fill(0),
+                2 => bytes.truncate(value as usize % 140),
+                3 => bytes.extend([1; 33]),
+                _ => bytes.iter_mut().skip(value as usize % 140).take(30).for_each(|byte| *byte = value as u8),
+            }
+            if kind > 0 {
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        let queue = queue(dir.path());
+        rebuild(&queue, &model).unwrap();
+        prop_assert!(!queue.is_damaged());
+        prop_assert_eq!(everything(&queue), model.visible());
+        prop_assert!(!rebuild(&queue, &model).unwrap());
+        let alone = ConsumeQueue::open(dir.path(), TOPIC, 0, PER_FILE).unwrap();
+        prop_assert_eq!(alone.range().end, at(from + count));
+    }
+
+    /// The process dies at some change of the disk; what the checkpoint says holds, the log gives the rest.
+    #[test]
+    fn a_queue_survives_a_crash_at_any_change(
+        from in 0..20_u64, first in 0..20_u64, runs in prop::collection::vec(1..20_u64, 1..5), alive in 0..40_u64,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mortal = Mortal::new();
+        let dying = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+        let dying = dying.get_or_create(TOPIC, 0).unwrap();
+        let mut model = Model::default();
+        let entries = model.append(from, first);
+        dying.append(at(from), &entries).unwrap();
+        let state = checkpoint(&dying);
+        let next = state.next.get();
+        mortal.left.store(alive, Ordering::SeqCst);
+        for count in runs {
+            let from = model.next.max(from);
+            let entries = model.append(from, count);
+            let _ = dying.append(at(from), &entries).and_then(|_| dying.sync());
+        }
+        let again = queue(dir.path());
+        prop_assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::ZERO).unwrap(), Restored::Done);
+        prop_assert_eq!(again.range(), state.min..state.next);
+        prop_assert!(!everything(&again).iter().any(|(offset, _)| *offset >= next));
+        replay(&again, &model, next).unwrap();
+        prop_assert_eq!(everything(&again), model.visible());
+        let alone = ConsumeQueue::open(dir.path(), TOPIC, 0, PER_FILE).unwrap();
+        prop_assert_eq!(everything(&alone), model.visible());
+    }
+
+    #[test]
+    fn batches_are_found_by_any_of_their_messages(
+        counts in prop::collection::vec(1..5_u16, 1..40), first in 0..10_u64, cut in 0..120_u64, raise in 0..50_usize,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = batch_queue(dir.path());
+        let mut base = first;
+        let entries: Vec<_> = counts.iter().enumerate().map(|(index, count)| {
+            let at = index as u64 * 100;
+            let entry = BatchEntry {
+                log_offset: at, record_bytes: 100, tags_code: 1, store_ms: at as i64 / 300, base, count: *count,
+            };
+            base += u64::from(*count);
+            entry
+        }).collect();
+        for entry in &entries {
+            queue.append_batch(entry).unwrap();
+            queue.append_batch(entry).unwrap();
+        }
+        let other = BatchEntry { base: base + 1, ..entries[0] };
+        prop_assert!(queue.append_batch(&other).is_err());
+        let other = BatchEntry { log_offset: 7, ..entries[0] };
+        prop_assert!(queue.append_batch(&other).is_err());
+        let bases = |queue: &ConsumeQueue, from| -> Vec<u64> {
+            queue.read(at(from), 2).unwrap().iter().map(|item| item.queue_offset.get()).collect()
+        };
+        for from in 0..base + 2 {
+            let expected: Vec<_> =
+                entries.iter().filter(|e| e.base + u64::from(e.count) > from).map(|e| e.base).take(2).collect();
+            prop_assert_eq!(bases(&queue, from), expected);
+        }
+        let state = checkpoint(&queue);
+        let queue = batch_queue(dir.path());
+        prop_assert_eq!(queue.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Done);
+        queue.raise_min(LogOffset::new(raise as u64 * 100)).unwrap();
+        queue.delete_before(queue.range().start).unwrap();
+        let min = entries.get(raise).map_or(base, |entry| entry.base);
+        prop_assert_eq!(queue.range(), at(min)..at(base));
+        prop_assert_eq!(bases(&queue, 0).first().copied(), entries.get(raise).map(|entry| entry.base));
+        for ms in -1..20 {
+            let left: Vec<_> = entries.iter().skip(raise).collect();
+            let lower = left.iter().find(|entry| entry.store_ms >= ms).map_or(base, |entry| entry.base);
+            let upper = left.iter().rev().find(|entry| entry.store_ms <= ms)
+                .map_or(min, |entry| entry.base + u64::from(entry.count) - 1);
+            let known = |_: &QueueEntry| Ok(Some(0));
+            prop_assert_eq!(queue.offset_by_time(ms, TimeBound::Lower, known).unwrap(), at(lower));
+            prop_assert_eq!(queue.offset_by_time(ms, TimeBound::Upper, known).unwrap(), at(upper));
+        }
+        // A rebuild of what is left in the log changes nothing; one after a loss brings it back.
+        for lost in [false, true] {
+            if lost {
+                queue.truncate_to(at(cut)).unwrap();
+                let kept = entries.iter().rev().find(|e| e.base + u64::from(e.count) <= cut && e.base >= min);
+                prop_assert!(queue.range().end <= at(cut.max(min)));
+                prop_assert_eq!(everything(&queue).last().map(|last| last.0), kept.map(|entry| entry.base));
+            }
+            queue.begin_rebuild().unwrap();
+            for entry in entries.iter().skip(raise) {
+                queue.append_batch(entry).unwrap();
+            }
+            let changed = queue.finish_rebuild().unwrap();
+            prop_assert!(lost || !changed);
+            prop_assert!(queue.range().end == at(base) || raise >= entries.len());
+            prop_assert_eq!(everything(&queue).len(), entries.len().saturating_sub(raise));
+        }
+    }
+
+    #[test]
+    fn a_time_gives_what_a_linear_scan_gives(
+        steps in prop::collection::vec(0..3_i64, 0..40), from in 0..10_u64, gone in 0..45_u64, ms in -2..60_i64,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = queue(dir.path());
+        let times: Vec<i64> = steps.iter().scan(0, |at, step| { *at += step; Some(*at) }).collect();
+        let entries: Vec<_> = times.iter().enumerate().map(|(index, _)| entry(index as u64)).collect();
+        queue.append(at(from), &entries).unwrap();
+        let (start, end) = (queue.range().start.get(), queue.range().end.get());
+        let time = |entry: &QueueEntry| {
+            Ok((entry.log_offset >= gone).then(|| times[entry.log_offset as usize]))
+        };
+        let left: Vec<_> = (start..end).zip(&times).skip(gone as usize).collect();
+        let first = left.first().map_or(end, |(offset, _)| *offset);
+        let lower = left.iter().find(|(_, time)| **time >= ms).map_or(end, |(offset, _)| *offset);
+        let upper = left.iter().rev().find(|(_, time)| **time <= ms).map_or(first, |(offset, _)| *offset);
+        prop_assert_eq!(queue.offset_by_time(ms, TimeBound::Lower, time).unwrap(), at(lower));
+        prop_assert_eq!(queue.offset_by_time(ms, TimeBound::Upper, time).unwrap(), at(upper));
+    }
+
+    #[test]
+    fn times_that_go_back_give_an_offset_in_range(
+        times in prop::collection::vec(prop::option::of(0..50_i64), 0..40), ms in 0..50_i64,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = queue(dir.path());
+        queue.append(at(3), &(0..times.len()).map(|index| entry(index as u64)).collect::<Vec<_>>()).unwrap();
+        for bound in [TimeBound::Lower, TimeBound::Upper] {
+            let found = queue.offset_by_time(ms, bound, |e| Ok(times[e.log_offset as usize])).unwrap();
+            let range = queue.range();
+            prop_assert!(range.start <= found && found <= range.end);
+        }
+    }
+}
+
+/// A disk that does nothing any more after a number of changes.
+#[derive(Debug, Clone, Default)]
+struct Mortal {
+    left: Arc<AtomicU64>,
+    refuses_syncs: Arc<AtomicBool>,
+    synced: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Mortal {
+    fn new() -> Self {
+        let mortal = Self::default();
+        mortal.left.store(u64::MAX, Ordering::SeqCst);
+        mortal
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        if self.refuses_syncs.load(Ordering::SeqCst) {
+            return Err(io::Error::other("no sync"));
+        }
+        self.synced.lock().unwrap().push(path.to_path_buf());
+        Ok(())
+    }
+
+    fn synced(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.synced.lock().unwrap())
+    }
+
+    fn change(&self) -> io::Result<()> {
+        let live = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        live.map(drop).map_err(|_| io::Error::other("the process is dead"))
+    }
+}
+
+#[derive(Debug)]
+struct MortalFile(Mortal, Arc<dyn DiskFile>, PathBuf);
+
+impl Disk for Mortal {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        if mode == OpenMode::Create {
+            self.change()?;
+        }
+        Ok(Arc::new(MortalFile(self.clone(), RealDisk.open(path, mode)?, path.to_path_buf())))
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.change()?;
+        RealDisk.create_dir_all(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sync(dir)?;
+        RealDisk.sync_dir(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
+        RealDisk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        RealDisk.remove_file(path)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.change()?;
+        RealDisk.remove_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        RealDisk.list(dir)
+    }
+    fn info(&self, path: &Path) -> io::Result<FileInfo> {
+        RealDisk.info(path)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
+    fn maps_safely(&self, dir: &Path) -> bool {
+        RealDisk.maps_safely(dir)
+    }
+    fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        RealDisk.try_lock(path, file)
+    }
+}
+
+impl DiskFile for MortalFile {
+    fn info(&self) -> io::Result<FileInfo> {
+        self.1.info()
+    }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.change()?;
+        self.1.set_len(bytes)
+    }
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        self.0.change()?;
+        self.1.allocate(range)
+    }
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.1.read_at(buffer, position)
+    }
+    /// The last write of a dying process is half done.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.0.change()?;
+        if self.0.left.load(Ordering::SeqCst) > 0 {
+            return self.1.write_at(bytes, position);
+        }
+        self.1.write_at(&bytes[..bytes.len() / 2], position)?;
+        Err(io::Error::other("the process is dead"))
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync(&self.2)?;
+        self.1.sync()
+    }
+    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
+        self.1.map(bytes, mode)
+    }
+    fn as_std(&self) -> Option<&fs::File> {
+        self.1.as_std()
+    }
+}
+
+#[test]
+fn a_crash_while_files_are_removed_leaves_no_gap() {
+    for alive in 0..4 {
+        for deletes in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mortal = Mortal::new();
+            let queue = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+            let queue = queue.get_or_create(TOPIC, 0).unwrap();
+            queue.append(at(0), &run(0..28)).unwrap();
+            mortal.left.store(alive, Ordering::SeqCst);
+            let result = if deletes { queue.delete_before(at(28)).map(drop) } else { queue.truncate_to(at(0)) };
+            assert_eq!(result.is_ok(), alive > 2 && deletes || alive > 3);
+            let left = queue.files.numbers().unwrap();
+            let expected = if deletes { alive.min(3)..4 } else { 0..4 - alive };
+            assert_eq!(left, expected.collect::<Vec<_>>());
+            assert!(everything(&queue).iter().all(|(offset, _)| deletes && *offset >= 21));
+        }
+    }
+}
+
+#[test]
+fn a_sync_covers_every_file_and_every_new_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mortal = Mortal::new();
+    let queue = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+    let queue = queue.get_or_create(TOPIC, 0).unwrap();
+    queue.append(at(3), &run(0..14)).unwrap();
+    mortal.refuses_syncs.store(true, Ordering::SeqCst);
+    queue.state().unwrap();
+    assert!(queue.sync().is_err());
+    assert!(queue.is_touched(), "what could not be synced is asked for again");
+    mortal.refuses_syncs.store(false, Ordering::SeqCst);
+    queue.sync().unwrap();
+    let folder = dir.path().join("consumequeue");
+    let mut expected = vec![dir.path().to_path_buf(), folder.clone(), folder.join(TOPIC), folder.join(TOPIC).join("0")];
+    expected.extend((0..3).map(|number| file(dir.path(), number)));
+    let mut synced = mortal.synced();
+    synced.sort();
+    assert_eq!(synced, expected);
+    queue.sync().unwrap();
+    assert_eq!(mortal.synced(), Vec::<PathBuf>::new());
+    queue.append(at(17), &run(14..16)).unwrap();
+    queue.sync().unwrap();
+    assert_eq!(mortal.synced(), [file(dir.path(), 2)]);
+}
+
+#[test]
+fn a_queue_is_small() {
+    assert!(size_of::<ConsumeQueue>() <= 128, "{}", size_of::<ConsumeQueue>());
+}
+
+#[test]
+fn a_queue_that_begins_in_the_middle_has_rocketmq_s_fillers_in_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(17), &run(0..1)).unwrap();
+    assert_eq!(queue.range(), at(17)..at(18));
+    let bytes = fs::read(file(dir.path(), 2)).unwrap();
+    assert_eq!(bytes.len(), 140);
+    assert_eq!(bytes[..20], QueueEntry::FILLER);
+    assert_eq!(bytes[40..60], QueueEntry::FILLER);
+    assert_eq!(bytes[60..80], run(0..1)[0].encode());
+    assert_eq!(bytes[80..], [0; 60]);
+    assert!(!file(dir.path(), 1).exists());
+}
+
+#[test]
+fn an_exactly_full_file_has_no_next_one_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..7)).unwrap();
+    assert!(!file(dir.path(), 1).exists());
+    assert_eq!(queue.read(at(7), 1).unwrap(), []);
+    let state = checkpoint(&queue);
+    let again = self::queue(dir.path());
+    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Done);
+    again.append(at(7), &run(7..9)).unwrap();
+    assert_eq!(again.read(at(5), 9).unwrap().len(), 4);
+}
+
+#[test]
+fn truncation_leaves_zeros_and_no_later_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..20)).unwrap();
+    queue.truncate_to(at(9)).unwrap();
+    assert!(!file(dir.path(), 2).exists());
+    assert_eq!(fs::read(file(dir.path(), 1)).unwrap()[40..], [0; 100]);
+    queue.truncate_to(at(7)).unwrap();
+    assert!(!file(dir.path(), 1).exists());
+    assert_eq!(queue.range(), at(0)..at(7));
+}
+
+#[test]
+fn the_last_file_is_never_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..21)).unwrap();
+    assert_eq!(queue.delete_before(at(13)).unwrap(), 1);
+    assert_eq!(queue.range(), at(7)..at(21));
+    assert_eq!(queue.delete_before(at(1000)).unwrap(), 1);
+    assert_eq!(queue.range(), at(14)..at(21));
+    assert_eq!(ConsumeQueue::open(dir.path(), TOPIC, 0, PER_FILE).unwrap().range(), at(14)..at(21));
+}
+
+#[test]
+fn a_queue_without_records_keeps_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..10)).unwrap();
+    let again = self::queue(dir.path());
+    again.begin_rebuild().unwrap();
+    assert!(!again.finish_rebuild().unwrap());
+    assert_eq!(again.range(), at(10)..at(10));
+    again.append(at(10), &run(10..11)).unwrap();
+    assert_eq!(everything(&again), [(10, entry(1000))]);
+}
+
+#[test]
+fn files_deleted_after_the_checkpoint_need_no_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..20)).unwrap();
+    let state = checkpoint(&queue);
+    queue.raise_min(LogOffset::new(800)).unwrap();
+    queue.delete_before(at(8)).unwrap();
+    let again = self::queue(dir.path());
+    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::new(800)).unwrap(), Restored::Mismatch);
+    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::new(300)).unwrap(), Restored::Mismatch);
+    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::new(800)).unwrap(), Restored::Done);
+    again.raise_min(LogOffset::new(800)).unwrap();
+    assert_eq!(again.range(), at(8)..at(20));
+}
+
+#[test]
+fn a_changed_file_is_not_the_one_of_a_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..10)).unwrap();
+    let state = checkpoint(&queue);
+    let path = file(dir.path(), 1);
+    let bytes = fs::read(&path).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&path, bytes).unwrap();
+    let again = self::queue(dir.path());
+    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Mismatch);
+    fs::File::options().write(true).open(&path).unwrap().set_len(60).unwrap();
+    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::ZERO).unwrap(), Restored::Mismatch);
+}
+
+#[test]
+fn a_zeroed_entry_is_named_as_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..10)).unwrap();
+    let mut bytes = fs::read(file(dir.path(), 1)).unwrap();
+    bytes[20..40].fill(0);
+    fs::write(file(dir.path(), 1), bytes).unwrap();
+    let Err(Error::Corrupt(damage)) = queue.read(at(0), 20) else { panic!("the entry is missed") };
+    assert_eq!((damage.path, damage.range), (file(dir.path(), 1), 20..40));
+}
+
+#[test]
+fn odd_names_are_strays_and_odd_lengths_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("consumequeue/a/3");
+    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(dir.path().join("consumequeue/a/03")).unwrap();
+    fs::create_dir_all(dir.path().join("batchconsumequeue/b/0")).unwrap();
+    fs::write(dir.path().join("consumequeue/CURRENT"), "").unwrap();
+    fs::write(folder.join("notes"), "").unwrap();
+    fs::write(folder.join("00000000000000000000"), "").unwrap();
+    let sizes = QueueSizes { queue_file_entries: 7, batch_queue_file_entries: 7, max_open_files: 2 };
+    let (table, mut strays) = QueueTable::open(Storage::real(), dir.path(), &dir.path().join("new"), sizes).unwrap();
+    strays.sort();
+    let expected = ["consumequeue/CURRENT", "consumequeue/a/03", "consumequeue/a/3/notes"];
+    assert_eq!(strays, expected.map(|name| dir.path().join(name)));
+    assert!(table.get("a", 3).unwrap().is_damaged());
+    assert!(table.is_batch("b") && !table.is_batch("a"));
+    assert_eq!(table.all().len(), 2);
+    assert!(table.get_or_create("x/y", 0).is_err());
+    assert!(matches!(table.get("b", 0).unwrap().append(at(0), &run(0..1)), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn a_topic_name_is_kept_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table(dir.path());
+    let (one, two) = (table.get_or_create("t", 1).unwrap(), table.get_or_create("t", 2).unwrap());
+    assert!(std::ptr::eq(one.topic(), two.topic()));
+    assert!(Arc::ptr_eq(&one, &table.get("t", 1).unwrap()));
+}
+
+#[test]
+fn readers_never_see_half_an_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let items = queue.read(queue.range().start, 50).unwrap();
+                    for item in &items {
+                        // Each life of the queue has its own record length, so a mixture of two would show.
+                        assert_eq!(item.entry.log_offset, item.queue_offset.get() * u64::from(item.entry.record_bytes));
+                    }
+                    assert!(items.windows(2).all(|pair| pair[0].entry.record_bytes == pair[1].entry.record_bytes));
+                }
+            });
+        }
+        for life in 1..60_u32 {
+            let entries: Vec<_> = (0..40)
+                .map(|offset| QueueEntry { log_offset: offset * u64::from(life), record_bytes: life, tags_code: 0 })
+                .collect();
+            match life % 3 {
+                0 => queue.begin_rebuild().unwrap(),
+                _ => queue.truncate_to(at(0)).unwrap(),
+            }
+            for (index, entries) in entries.chunks(9).enumerate() {
+                queue.append(at(index as u64 * 9), entries).unwrap();
+            }
+            queue.finish_rebuild().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The queues of every store that RocketMQ closed cleanly: what is read is what RocketMQ read, and a rebuild from it
+/// finds nothing to repair. Needs the golden stores and `tar`.
+#[test]
+fn queues_written_by_rocketmq_are_read_as_rocketmq_reads_them() {
+    let Some(golden) = std::env::var_os("MQLOG_GOLDEN_DIR").map(PathBuf::from) else { return };
+    let stores: serde_json::Value = serde_json::from_slice(&fs::read(golden.join("stores.json")).unwrap()).unwrap();
+    let mut compared = 0;
+    for (name, store) in stores.as_object().unwrap().iter().filter(|(_, store)| store["ended"] == "clean") {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = golden.join(format!("{name}.tar.gz"));
+        let tar = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir.path()).status();
+        assert!(tar.unwrap().success());
+        let options: Vec<_> = store["options"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+        let number = |option: &str| -> u32 {
+            options.iter().position(|word| *word == option).map_or(10, |at| options[at + 1].parse().unwrap())
+        };
+        let sizes = QueueSizes {
+            queue_file_entries: number("--queue-file-entries"),
+            batch_queue_file_entries: number("--batch-queue-file-entries"),
+            max_open_files: 3,
+        };
+        let root = dir.path().join(name);
+        let (table, strays) = QueueTable::open(Storage::real(), &root, &dir.path().join("new"), sizes).unwrap();
+        assert_eq!(strays, Vec::<PathBuf>::new());
+        let log_start = store["expected_from"]["min_log_offset"].as_u64().unwrap();
+        let lines = fs::read_to_string(golden.join(store["expected"]["queues"].as_str().unwrap())).unwrap();
+        let mut entries = Vec::new();
+        for line in lines.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if line["max"].is_null() {
+                entries.push(line);
+                continue;
+            }
+            compared += entries.len();
+            let id = line["queue_id"].as_i64().unwrap() as i32;
+            let queue = table.get_or_create(line["topic"].as_str().unwrap(), id).unwrap();
+            compare_with_rocketmq(&queue, log_start, &line, &std::mem::take(&mut entries));
+            if store["written_by"] == 533 {
+                assert_eq!(queue.range().start.get(), line["min"].as_u64().unwrap(), "{name} {line}");
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared} entries compared");
+}
+
+fn compare_with_rocketmq(
+    queue: &ConsumeQueue,
+    log_start: u64,
+    end: &serde_json::Value,
+    expected: &[serde_json::Value],
+) {
+    queue.restore_from_files().unwrap();
+    queue.raise_min(LogOffset::new(log_start)).unwrap();
+    assert_eq!(queue.range().end.get(), end["max"].as_u64().unwrap(), "{end}");
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let expected: Vec<_> = expected
+        .iter()
+        .filter(|line| number(&line["log_offset"]) >= log_start)
+        .map(|line| QueueItem {
+            queue_offset: at(number(&line["queue_offset"])),
+            count: line["batch_size"].as_u64().unwrap_or(1) as u32,
+            entry: QueueEntry {
+                log_offset: number(&line["log_offset"]),
+                record_bytes: number(&line["record_bytes"]) as u32,
+                tags_code: line["tags_code"].as_i64().unwrap(),
+            },
+            store_ms: None,
+        })
+        .collect();
+    let items = queue.read(at(0), usize::MAX).unwrap();
+    let timeless: Vec<_> = items.iter().map(|item| QueueItem { store_ms: None, ..*item }).collect();
+    assert_eq!(timeless, expected, "{end}");
+
+    queue.begin_rebuild().unwrap();
+    for item in &items {
+        let QueueEntry { log_offset, record_bytes, tags_code } = item.entry;
+        match item.store_ms {
+            None => drop(queue.append(item.queue_offset, &[item.entry]).unwrap()),
+            Some(store_ms) => {
+                let (base, count) = (item.queue_offset.get(), item.count as u16);
+                let entry = BatchEntry { log_offset, record_bytes, tags_code, store_ms, base, count };
+                queue.append_batch(&entry).unwrap();
+            }
+        }
+    }
+    assert!(!queue.finish_rebuild().unwrap(), "{end}");
+    assert_eq!(queue.read(at(0), usize::MAX).unwrap(), items);
+}

@@ -61,16 +61,13 @@ impl StoreLock {
     /// Was mqlog the last program that wrote the store in `root`? Asks without taking the lock; and without touching
     /// its file if this process has the store open, since closing a second descriptor would drop the lock.
     pub(crate) fn is_ours(storage: &Storage, root: &Path) -> Result<bool> {
-        if Self::is_held_here(root) {
+        // Held until the file is closed again: nobody here may take the lock meanwhile.
+        let table = table();
+        if root.canonicalize().is_ok_and(|key| table.contains(&key)) {
             return Ok(true);
         }
         let first = storage.read_whole(&root.join("lock"), OURS.len())?;
         Ok(first.is_some_and(|first| first == OURS))
-    }
-
-    /// Is the store in `root` open in this process?
-    pub(crate) fn is_held_here(root: &Path) -> bool {
-        root.canonicalize().is_ok_and(|key| table().contains(&key))
     }
 }
 

@@ -31,6 +31,10 @@ impl Storage {
         self
     }
 
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     pub(crate) fn observer(&self) -> Option<&Arc<dyn StoreObserver>> {
         self.observer.as_ref()
     }

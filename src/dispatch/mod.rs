@@ -7,7 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -20,7 +20,9 @@ use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
 
-pub(crate) use targets::{DEFAULT_DELAY_LEVELS, DelayLevels, for_each_target, light_queue_id, tags_code_of};
+pub(crate) use targets::{
+    DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, tags_code_of,
+};
 
 /// A piece of the log that is dispatched without giving others a turn.
 pub(crate) const STEP_BYTES: u64 = 64 * 1024;
@@ -98,19 +100,19 @@ impl Dispatcher {
         lock(&self.cursor)
     }
 
-    /// Feeds chosen queues, and the index, once more from the whole log below `end`. `progress` gets how far it is.
+    /// Feeds chosen queues, and the index, from a range of the log. `progress` gets how far it is.
     pub(crate) fn repair(
         &self,
         selection: &Selection,
-        end: LogOffset,
-        progress: &mut dyn FnMut(LogOffset) -> Result<()>,
-    ) -> Result<DispatchCursor> {
-        let mut cursor = DispatchCursor { at: self.log.range().start, store_ms: 0 };
-        while cursor.at < end {
-            cursor = self.feed(cursor, end, 16 * STEP_BYTES, selection)?;
-            progress(cursor.at)?;
+        range: Range<LogOffset>,
+        progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
+    ) -> Result<()> {
+        let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
+        while cursor.at < range.end {
+            cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
+            progress(cursor)?;
         }
-        Ok(cursor)
+        Ok(())
     }
 
     /// How many entries got no place.
@@ -174,14 +176,17 @@ impl Dispatcher {
                 if !self.queues.is_batch(&target.topic) {
                     return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
                 }
-                self.append_batch(&queue, &BatchEntry {
-                    log_offset: entry.log_offset,
-                    record_bytes: entry.record_bytes,
-                    tags_code: entry.tags_code,
-                    store_ms: record.store_ms(),
-                    base: target.queue_offset,
-                    count: target.count,
-                })
+                self.append_batch(
+                    &queue,
+                    &BatchEntry {
+                        log_offset: entry.log_offset,
+                        record_bytes: entry.record_bytes,
+                        tags_code: entry.tags_code,
+                        store_ms: record.store_ms(),
+                        base: target.queue_offset,
+                        count: target.count,
+                    },
+                )
             });
         });
         fed?;
@@ -214,9 +219,10 @@ impl Dispatcher {
             }
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
                 // The messages between were lost with their records, in a log that was damaged.
-                run.queue.skip_to(QueueOffset::new(run.from)).and_then(|()| {
-                    run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop)
-                }).or_else(|error| self.refuse(error))
+                run.queue
+                    .skip_to(QueueOffset::new(run.from))
+                    .and_then(|()| run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop))
+                    .or_else(|error| self.refuse(error))
             }
             Err(error) => self.refuse(error),
             Ok(_) => Ok(()),

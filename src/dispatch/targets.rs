@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
+use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::format::names::is_folder_name;
 use crate::format::properties::{DELAY, INNER_BASE, INNER_MULTI_DISPATCH, INNER_MULTI_QUEUE_OFFSET, INNER_NUM};
 use crate::format::record::{RecordView, SysFlag, Transaction};
-use crate::error::{Error, Result};
 
 /// The topic of messages that wait for their delivery.
-const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Names with this prefix are light queues with the number 0.
 const LIGHT_PREFIX: &str = "%LMQ%";
 /// RocketMQ's delay for a level that its table does not have.

@@ -241,6 +241,10 @@ impl IndexSet {
         Ok(Restored::Done)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files().is_empty()
+    }
+
     /// Removes every index file.
     pub(crate) fn clear(&self) -> Result<()> {
         let _writer = self.writer();

@@ -1,0 +1,298 @@
+//! Getting messages from a queue, with RocketMQ's answers.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{MessageStore, Shared};
+use crate::consume_queue::{ConsumeQueue, QueueItem};
+use crate::dispatch::{SCHEDULE_TOPIC, Selection, for_each_target};
+use crate::error::{Error, Result};
+use crate::format::java_hash::tags_code;
+use crate::offset::QueueOffset;
+use crate::recovery::{compare, name_of};
+use crate::view::MessageView;
+
+/// RocketMQ looks at no more than this many bytes of queue entries for one get.
+const SCAN_ENTRIES: usize = 16_000 / 20;
+/// Entries are read in pieces of this many.
+const READ_ENTRIES: usize = 64;
+
+/// How a [`MessageStore::get`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GetStatus {
+    /// There are messages.
+    Found,
+    /// The messages looked at do not pass the filter.
+    NoMatchedMessage,
+    /// The messages looked at are no longer in the log.
+    MessageWasRemoving,
+    /// The queue has no entry there although it should.
+    OffsetFoundNull,
+    /// The offset is beyond the end of the queue.
+    OffsetOverflowBadly,
+    /// The offset is the end of the queue: the next message will have it.
+    OffsetOverflowOne,
+    /// The offset is below the first message.
+    OffsetTooSmall,
+    /// There is no such queue.
+    NoMatchedQueue,
+    /// The queue never had a message.
+    NoMessageInQueue,
+}
+
+/// How much a [`MessageStore::get`] returns at most; the first message always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetLimits {
+    /// Number of messages. Default 32.
+    pub max_messages: usize,
+    /// Bytes of their records. Default 256 KiB.
+    pub max_bytes: usize,
+}
+
+impl Default for GetLimits {
+    fn default() -> Self {
+        Self { max_messages: 32, max_bytes: 256 * 1024 }
+    }
+}
+
+/// Which messages a reader wants, by their tags.
+///
+/// # Examples
+/// ```
+/// use mqlog::TagFilter;
+/// let filter = TagFilter::parse("paid || sent");
+/// assert!(filter.accepts(Some("paid")) && !filter.accepts(Some("new")) && !filter.accepts(None));
+/// assert!(TagFilter::parse("*").accepts(None));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TagFilter {
+    /// `None`: everything.
+    tags: Option<BTreeSet<String>>,
+    codes: BTreeSet<i64>,
+}
+
+impl TagFilter {
+    /// Accepts everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Reads RocketMQ's subscription expression: tags separated by `||`; `*` or nothing for everything.
+    #[must_use]
+    pub fn parse(expression: &str) -> Self {
+        let tags: BTreeSet<String> =
+            expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+        if tags.is_empty() || tags.contains("*") {
+            return Self::all();
+        }
+        Self { codes: tags.iter().map(|tag| tags_code(tag)).collect(), tags: Some(tags) }
+    }
+
+    /// Does a message with these tags pass?
+    #[must_use]
+    pub fn accepts(&self, tags: Option<&str>) -> bool {
+        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains(tags)))
+    }
+
+    /// Can a message with this tags code pass?
+    fn accepts_code(&self, code: i64) -> bool {
+        self.tags.is_none() || self.codes.contains(&code)
+    }
+}
+
+/// What a [`MessageStore::get`] returns.
+#[derive(Debug, Clone)]
+pub struct GetResult {
+    /// How it ended.
+    pub status: GetStatus,
+    /// The messages, in the order of the queue.
+    pub messages: Vec<MessageView>,
+    /// Where to go on.
+    pub next: QueueOffset,
+    /// The queue's first offset and its end.
+    pub range: Range<QueueOffset>,
+}
+
+impl GetResult {
+    fn empty(status: GetStatus, next: QueueOffset, range: Range<QueueOffset>) -> Self {
+        Self { status, messages: Vec::new(), next, range }
+    }
+}
+
+/// What became of one queue entry.
+pub(super) enum Fetched {
+    Message(MessageView),
+    /// Its record is no longer in the log.
+    Gone,
+    /// It does not fit its record, or there is none.
+    Wrong,
+}
+
+impl MessageStore {
+    /// Gets messages of a queue from an offset on, in order, that pass the filter.
+    ///
+    /// Never waits. An answer without messages says in its status why, and where to go on.
+    ///
+    /// # Errors
+    /// - [`Error::Corrupt`] if a message is damaged in the log
+    /// - [`Error::Io`] if a file cannot be read
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{GetLimits, GetStatus, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders").tags("new").body(b"1"))?;
+    /// store.put(Message::new("orders").tags("paid").body(b"2"))?;
+    /// let paid = TagFilter::parse("paid");
+    /// let got = store.get("orders", 0, QueueOffset::ZERO, GetLimits::default(), &paid)?;
+    /// assert_eq!((got.status, got.messages.len(), got.next), (GetStatus::Found, 1, QueueOffset::new(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Source
+    /// RocketMQ's `DefaultMessageStore.getMessage`, which ends at the border of a queue file; this goes on.
+    pub fn get(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        from: QueueOffset,
+        limits: GetLimits,
+        filter: &TagFilter,
+    ) -> Result<GetResult> {
+        let zero = QueueOffset::ZERO;
+        let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
+            return Ok(GetResult::empty(GetStatus::NoMatchedQueue, zero, zero..zero));
+        };
+        let wanted = limits.max_messages.clamp(1, 1 << 20) as u64;
+        self.shared.dispatch_for(&queue, from + (wanted - 1).min(QueueOffset::MAX - from.min(QueueOffset::MAX)))?;
+        let range = queue.range();
+        let (status, next) = match from {
+            _ if range.end == zero => (GetStatus::NoMessageInQueue, zero),
+            _ if from < range.start => (GetStatus::OffsetTooSmall, range.start),
+            _ if from == range.end => (GetStatus::OffsetOverflowOne, from),
+            _ if from > range.end => (GetStatus::OffsetOverflowBadly, range.end),
+            _ => return self.shared.select(&queue, from, limits, filter),
+        };
+        Ok(GetResult::empty(status, next, range))
+    }
+}
+
+impl Shared {
+    /// Finds a queue that has, or will have, entries.
+    pub(super) fn find_queue(&self, topic: &str, queue_id: i32) -> Result<Option<Arc<ConsumeQueue>>> {
+        if let Some(queue) = self.queues.get(topic, queue_id) {
+            return Ok(Some(queue));
+        }
+        // A log that somebody else wrote may have a queue that dispatch has not met yet.
+        self.dispatch_all()?;
+        Ok(self.queues.get(topic, queue_id))
+    }
+
+    fn select(
+        &self,
+        queue: &Arc<ConsumeQueue>,
+        from: QueueOffset,
+        limits: GetLimits,
+        filter: &TagFilter,
+    ) -> Result<GetResult> {
+        let mut result = GetResult::empty(GetStatus::NoMatchedMessage, from, queue.range());
+        let budget = SCAN_ENTRIES.max(limits.max_messages);
+        let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
+        'entries: while scanned < budget && result.next < result.range.end {
+            let items = queue.read(result.next, READ_ENTRIES.min(budget - scanned))?;
+            if items.is_empty() {
+                let missing = result.messages.is_empty() && scanned == 0;
+                if missing {
+                    result.status = GetStatus::OffsetFoundNull;
+                    result.next = result.next + 1;
+                }
+                break;
+            }
+            for item in items {
+                let is_full = result.messages.len() >= limits.max_messages.max(1)
+                    || bytes + item.entry.record_bytes as usize > limits.max_bytes;
+                if is_full && !result.messages.is_empty() {
+                    break 'entries;
+                }
+                let after = item.queue_offset + u64::from(item.count);
+                if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
+                    match self.fetch(queue, &item)? {
+                        Fetched::Message(message) if filter.accepts(message.tags().as_deref()) => {
+                            bytes += message.bytes().len();
+                            result.messages.push(message);
+                        }
+                        Fetched::Message(_) => {}
+                        Fetched::Gone if result.messages.is_empty() => result.status = GetStatus::MessageWasRemoving,
+                        Fetched::Gone => {}
+                        Fetched::Wrong if repaired => return Err(self.no_record(queue, &item)),
+                        Fetched::Wrong => {
+                            self.rebuild(queue)?;
+                            repaired = true;
+                            result.range = queue.range();
+                            continue 'entries;
+                        }
+                    }
+                }
+                scanned += 1;
+                result.next = after;
+            }
+        }
+        if !result.messages.is_empty() {
+            result.status = GetStatus::Found;
+        }
+        Ok(result)
+    }
+
+    /// Reads the record of a queue entry, if it is the one that the entry is about.
+    pub(super) fn fetch(&self, queue: &ConsumeQueue, item: &QueueItem) -> Result<Fetched> {
+        let at = crate::LogOffset::new(item.entry.log_offset);
+        let range = self.log.range();
+        if at < range.start {
+            return Ok(Fetched::Gone);
+        }
+        let message = match self.log.read(at) {
+            Ok(message) => message,
+            Err(Error::OutOfRange { .. }) => return Ok(Fetched::Wrong),
+            // No record begins there: the entry is wrong, unless the log is.
+            Err(Error::Corrupt(corruption)) if self.is_known_damage(&corruption) => {
+                return Err(Error::Corrupt(corruption));
+            }
+            Err(Error::Corrupt(_)) => return Ok(Fetched::Wrong),
+            Err(error) => return Err(error),
+        };
+        let mut fits = false;
+        for_each_target(&message.record(), |target| {
+            fits |= target.topic == queue.topic()
+                && target.queue_id == queue.queue_id()
+                && target.queue_offset == item.queue_offset.get();
+        });
+        let fits = fits && message.record_bytes() == item.entry.record_bytes;
+        Ok(if fits { Fetched::Message(message) } else { Fetched::Wrong })
+    }
+
+    fn is_known_damage(&self, corruption: &crate::Corruption) -> bool {
+        self.dispatcher.damages().iter().any(|known| known.range.contains(&corruption.range.start))
+    }
+
+    fn no_record(&self, queue: &ConsumeQueue, item: &QueueItem) -> Error {
+        let range = item.entry.log_offset..item.entry.log_offset + u64::from(item.entry.record_bytes);
+        let reason =
+            format!("message {} of queue {}/{} is not there", item.queue_offset, queue.topic(), queue.queue_id());
+        Error::Corrupt(crate::Corruption { path: self.side.root().join("commitlog"), range, reason })
+    }
+
+    /// Compares a queue with the log, because an entry did not fit its record.
+    pub(super) fn rebuild(&self, queue: &ConsumeQueue) -> Result<()> {
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
+        // Dispatch stands still meanwhile: it must not append to a queue that begins anew.
+        let cursor = self.dispatcher.pause();
+        let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
+        let range = self.log.range().start..cursor.at;
+        compare(&self.dispatcher, &self.queues, &selection, range, &mut |_| Ok(()))?;
+        Ok(())
+    }
+}

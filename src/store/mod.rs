@@ -1,0 +1,415 @@
+//! The façade: everything below, owned and tied together. It is the only reader of [`StoreOptions`].
+//!
+//! [`StoreOptions`]: crate::StoreOptions
+
+mod get;
+mod open;
+mod query;
+mod queue;
+mod report;
+mod retain;
+mod sizes;
+mod tasks;
+mod verify;
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::checkpointer::Checkpointer;
+use crate::clock::Clock;
+use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::consume_queue::{ConsumeQueue, QueueTable};
+use crate::disk::StoreLock;
+use crate::dispatch::{Dispatcher, light_queue_id};
+use crate::drive::Task;
+use crate::error::{Error, Result};
+use crate::flush::FlushService;
+use crate::format::message_id::OffsetMessageId;
+use crate::format::properties::DELAY;
+use crate::format::record::{SysFlag, Transaction};
+use crate::index_file::IndexSet;
+use crate::message::{Message, MessageLimits};
+use crate::offset::{LogOffset, QueueCursor, QueueOffset};
+use crate::side::{SideFolder, StoreFormat};
+use crate::view::MessageView;
+
+use tasks::DurableLog;
+
+pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
+pub use query::Query;
+pub use queue::{QueueHandle, QueueIter};
+pub use report::{RecoveryReport, Stats};
+pub use verify::VerifyReport;
+
+/// Above this much that is not dispatched, a put dispatches too.
+const MAX_LAG_BYTES: u64 = 64 << 20;
+/// A buffer that grew larger than this for one message is not kept.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+thread_local! {
+    /// Encoded messages are made in the same memory again and again.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A message store: RocketMQ's files in a folder, with one call to open, put, get and query.
+///
+/// Cheap to share by reference or [`Arc`]; all methods take `&self`. Dropping the last one closes it as
+/// [`close`](Self::close) does, without telling of errors.
+#[derive(Debug)]
+pub struct MessageStore {
+    shared: Arc<Shared>,
+    report: RecoveryReport,
+}
+
+/// What the store and its tasks share.
+#[derive(Debug)]
+struct Shared {
+    log: CommitLog,
+    queues: Arc<QueueTable>,
+    index: Arc<IndexSet>,
+    dispatcher: Arc<Dispatcher>,
+    checkpointer: Arc<Checkpointer>,
+    target: Arc<DurableLog>,
+    flush: FlushService,
+    clock: Arc<dyn Clock>,
+    side: SideFolder,
+    format: StoreFormat,
+    read_only: bool,
+    limits: MessageLimits,
+    host: SocketAddr,
+    /// A message is visible when it is durable.
+    is_sync: bool,
+    lock: Mutex<Option<StoreLock>>,
+    tasks: RwLock<Tasks>,
+    rebuilt: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// The background work.
+#[derive(Debug, Default)]
+struct Tasks {
+    dispatch: Option<Task>,
+    others: Vec<Task>,
+}
+
+impl MessageStore {
+    /// What opening found and did.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Appends a message and returns at once: it has its offsets, but may not be durable, or even readable, yet.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidMessage`] or [`Error::TooLarge`] if the message is not acceptable; nothing was written
+    /// - [`Error::DiskFull`] if there is no room; nothing was written, and appends resume when there is
+    /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
+    /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
+    pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
+        let appended = self.shared.append(&[message.borrow()])?[0];
+        self.shared.flush.appended();
+        Ok(appended)
+    }
+
+    /// Puts a message: appends it, and waits until it is durable if the flush policy is
+    /// [`Sync`](crate::FlushPolicy::Sync).
+    ///
+    /// When it has returned, a [`get`](Self::get) sees the message.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
+    pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
+        let appended = self.shared.append(&[message.borrow()])?[0];
+        self.settle(appended.end())?;
+        Ok(appended)
+    }
+
+    /// Puts messages of one topic and queue as one batch: all of them are in the log, next to each other in one file,
+    /// or none is.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one is
+    /// part of a transaction, delayed, an inner batch or for light queues, as in RocketMQ.
+    pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
+        let messages: Vec<&Message<'_>> = messages.iter().collect();
+        check_batch(&messages)?;
+        let appended = self.shared.append(&messages)?;
+        if let Some(last) = appended.last() {
+            self.settle(last.end())?;
+        }
+        Ok(appended)
+    }
+
+    fn settle(&self, end: LogOffset) -> Result<()> {
+        if self.shared.is_sync {
+            self.shared.flush.wait_durable(end)?;
+        } else {
+            self.shared.flush.appended();
+        }
+        Ok(())
+    }
+
+    /// Reads the record at a log offset, as [`Appended`] gave it.
+    ///
+    /// # Errors
+    /// Those of [`CommitLog::read`].
+    pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
+        self.shared.log.read(offset)
+    }
+
+    /// Reads a message by its offset message id. The host in it is not compared.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMessage`] if the text is no such id, and those of [`CommitLog::read`].
+    #[doc(alias = "viewMessage")]
+    pub fn read_by_id(&self, id: &str) -> Result<MessageView> {
+        let parsed: OffsetMessageId = id.parse().map_err(|error: crate::format::message_id::MessageIdError| {
+            Error::InvalidMessage { field: "message id", reason: error.to_string() }
+        })?;
+        self.read(LogOffset::new(parsed.log_offset))
+    }
+
+    /// Iterates over the whole log in order, with its damage, from a record's offset on.
+    #[must_use]
+    pub fn scan(&self, from: LogOffset) -> LogScan {
+        self.shared.log.scan(from)
+    }
+
+    /// What may be read of the log.
+    #[must_use]
+    pub fn log_range(&self) -> std::ops::Range<LogOffset> {
+        self.shared.log.range()
+    }
+
+    /// Length of the log's files in bytes.
+    #[must_use]
+    pub fn log_file_bytes(&self) -> u64 {
+        self.shared.log.file_bytes()
+    }
+
+    /// Store time of the first message in the log, in ms since 1970-01-01 UTC; `None` in an empty log.
+    ///
+    /// # Errors
+    /// Those of [`CommitLog::read`].
+    pub fn earliest_ms(&self) -> Result<Option<i64>> {
+        for item in self.scan(LogOffset::ZERO) {
+            if let crate::ScanItem::Record(record) = item? {
+                return Ok(Some(record.store_ms()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All topics that have a queue, in order; light queues by their names.
+    ///
+    /// # Errors
+    /// Those of dispatch.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let mut topics: Vec<_> = self.queues()?.into_iter().map(|(topic, _)| topic).collect();
+        topics.dedup();
+        Ok(topics)
+    }
+
+    /// All queues by topic and number, in order.
+    ///
+    /// # Errors
+    /// Those of dispatch.
+    pub fn queues(&self) -> Result<Vec<(String, i32)>> {
+        self.shared.dispatch_all()?;
+        let queues = self.shared.queues.all();
+        let used = queues.iter().filter(|queue| queue.range().end > QueueOffset::ZERO);
+        Ok(used.map(|queue| (queue.topic().to_owned(), queue.queue_id())).collect())
+    }
+
+    /// Waits until a queue has the message at `offset`; `false` if the time was over before.
+    ///
+    /// # Errors
+    /// Those of dispatch, and [`Error::Poisoned`] if the store stopped.
+    pub fn wait(&self, topic: &str, queue_id: i32, offset: QueueOffset, timeout: Duration) -> Result<bool> {
+        let shared = &self.shared;
+        let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
+        shared.dispatch_all()?;
+        if has() || shared.log.progress().wait_dispatched(has, Instant::now().checked_add(timeout)) {
+            return Ok(true);
+        }
+        shared.health().map(|()| false)
+    }
+
+    /// Makes everything appended so far durable, and returns its end.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if a write or sync failed.
+    pub fn flush(&self) -> Result<LogOffset> {
+        self.shared.flush.flush()
+    }
+
+    /// Everything below is durable.
+    #[must_use]
+    pub fn durable_offset(&self) -> LogOffset {
+        self.shared.flush.durable_offset()
+    }
+
+    /// Waits until everything below `end` is durable; makes it so under every policy.
+    ///
+    /// # Errors
+    /// Those of [`FlushService::wait_durable`].
+    pub fn wait_durable(&self, end: LogOffset) -> Result<()> {
+        self.shared.flush.wait_durable(end)
+    }
+
+    /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
+    pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
+        self.shared.flush.on_durable(end, callback);
+    }
+
+    /// Numbers about the store.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        Stats {
+            log: shared.log.range(),
+            tail: shared.log.tail(),
+            durable: shared.log.durable_offset(),
+            dispatched: shared.log.progress().dispatched(),
+            syncs: shared.flush.syncs(),
+            queues: shared.queues.all().len() as u64,
+            refused_entries: shared.dispatcher.refused(),
+            rebuilt_queues: shared.rebuilt.load(Ordering::Relaxed),
+            pinned_bytes: shared.log.pinned_deleted_bytes(),
+            clock_jumps: shared.log.clock_jumps(),
+        }
+    }
+
+    /// Is the store in order? A failed write, or a background task that ended, shows here at once.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn health(&self) -> Result<()> {
+        self.shared.health()
+    }
+}
+
+impl Shared {
+    fn append(&self, messages: &[&Message<'_>]) -> Result<Vec<Appended>> {
+        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        for message in messages {
+            message.check(&self.limits)?;
+        }
+        self.check_appends()?;
+        let queue = self.queue_for(first)?;
+        let light =
+            light_queues(first).map(|name| self.queues.get_or_create(name, light_queue_id(name, first.queue_id)));
+        let light: Vec<Arc<ConsumeQueue>> = light.collect::<Result<_>>()?;
+        let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
+        let buffer = BUFFER.take();
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
+        let mut appended = Vec::with_capacity(messages.len());
+        let cursors = Cursors { queue: queue.cursor(), light: &light };
+        self.log.append_unit(&mut unit, cursors, |record| appended.push(record))?;
+        let buffer = unit.into_buffer();
+        if buffer.capacity() <= KEPT_BUFFER_BYTES {
+            BUFFER.set(buffer);
+        }
+        if !self.is_sync {
+            self.wake_dispatch();
+        }
+        let lag = self.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
+        if lag > MAX_LAG_BYTES {
+            self.dispatcher.step(self.visible_end())?;
+        }
+        Ok(appended)
+    }
+
+    /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
+    fn queue_for(&self, message: &Message<'_>) -> Result<Arc<ConsumeQueue>> {
+        if message.sys_flag.has(SysFlag::INNER_BATCH) {
+            self.queues.mark_batch(&message.topic);
+            if !self.queues.is_batch(&message.topic) {
+                let reason = "the topic has ordinary queues, which take no inner batches".to_owned();
+                return Err(Error::InvalidMessage { field: "system flag", reason });
+            }
+        }
+        self.queues.get_or_create(&message.topic, message.queue_id)
+    }
+
+    fn check_appends(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.health()?;
+        self.flush.wait_for_room()
+    }
+
+    fn health(&self) -> Result<()> {
+        self.log.progress().check()?;
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let all = tasks.dispatch.iter().chain(&tasks.others).chain(self.log.preparer());
+        for task in all {
+            task.health()?;
+            if let Some(full) = task.stalled() {
+                return Err(full);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of what readers may see.
+    fn visible_end(&self) -> LogOffset {
+        let progress = self.log.progress();
+        if self.is_sync { progress.flushed() } else { progress.written() }
+    }
+
+    fn wake_dispatch(&self) {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = &tasks.dispatch {
+            task.wake();
+        }
+    }
+
+    /// Dispatches everything that readers may see now.
+    fn dispatch_all(&self) -> Result<()> {
+        self.dispatcher.catch_up(self.visible_end())
+    }
+
+    /// Makes sure that a queue has every entry below its cursor that readers may see, up to `offset`.
+    fn dispatch_for(&self, queue: &ConsumeQueue, offset: QueueOffset) -> Result<()> {
+        let end = self.visible_end();
+        while queue.range().end <= offset && queue.cursor().next() > queue.range().end {
+            if self.dispatcher.step(end)? >= end {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RocketMQ's rules for a batch.
+fn check_batch(messages: &[&Message<'_>]) -> Result<()> {
+    let refuse = |field, reason: &str| Err(Error::InvalidMessage { field, reason: reason.to_owned() });
+    let Some(first) = messages.first() else { return Ok(()) };
+    for message in messages {
+        if message.topic != first.topic || message.queue_id != first.queue_id {
+            return refuse("batch", "its messages have different topics or queues");
+        }
+        if message.sys_flag.transaction() != Transaction::None || message.sys_flag.has(SysFlag::INNER_BATCH) {
+            return refuse("batch", "a message of a transaction, or an inner batch, is put alone");
+        }
+        if light_queues(message).next().is_some() {
+            return refuse("batch", "a message for light queues is put alone");
+        }
+        let is_delayed =
+            message.property_value(DELAY).is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
+        if is_delayed || offsets_of(message) != 1 {
+            return refuse("batch", "a delayed message is put alone");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Opening a store: lock, log, sizes, queues and index, then the tasks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use super::report::RecoveryReport;
+use super::sizes::sizes_on_disk;
+use super::tasks::{DurableLog, start_tasks};
+use super::{MessageStore, Shared};
+use crate::checkpointer::Checkpointer;
+use crate::commit_log::{LogOptions, OpenedLog, open_log};
+use crate::consume_queue::{QueueSizes, QueueTable};
+use crate::disk::{OverlayDisk, Storage};
+use crate::dispatch::DelayLevels;
+use crate::error::{Error, Result};
+use crate::flush::{FlushPolicy, FlushService, FlushTarget};
+use crate::format::index::IndexLayout;
+use crate::index_file::IndexSet;
+use crate::message::MessageLimits;
+use crate::options::{RecoveryMode, StoreOptions};
+use crate::recovery::{NextOffsets, Parts, Recovered, recover};
+use crate::side::{DerivedFile, has_abort};
+
+/// Topics longer than this need V2 records.
+const TOPIC_BYTES: usize = 127;
+const LONG_TOPIC_BYTES: usize = 255;
+
+impl MessageStore {
+    /// Opens the store in the options' folder; makes it if there is none. Returns when everything that was durable is
+    /// readable again, queues and index agree with the log, and appends can begin.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidOption`] if an option is outside of its limits
+    /// - [`Error::Locked`] if the store is open elsewhere
+    /// - [`Error::Corrupt`] if durable bytes are damaged and the options say [`RecoveryMode::Refuse`]; nothing was
+    ///   written then
+    /// - [`Error::DiskFull`] or [`Error::Io`] if a file cannot be read, made or synced
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let root = dir.path().join("orders.store");
+    /// let store = MessageStore::open(StoreOptions::new(root).flush(FlushPolicy::Sync))?;
+    /// let put = store.put(Message::new("orders").queue(0).tags("paid").key("o-17").body(b"..."))?;
+    /// for message in store.queue("orders", 0).iter_from(put.queue_offset) {
+    ///     assert_eq!(message?.body(), b"...");
+    /// }
+    /// for message in store.query("orders", "o-17", ..)? {
+    ///     assert_eq!(message?.log_offset(), put.log_offset);
+    /// }
+    /// store.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(options: StoreOptions) -> Result<Self> {
+        let levels = options.check()?;
+        let storage = Storage::new(Arc::clone(&options.disk));
+        if options.read_only {
+            return open_over(&options, levels, storage);
+        }
+        match open_with(&options, levels.clone(), storage.clone(), false) {
+            Err(Error::Corrupt(_)) if options.recovery == RecoveryMode::ReadOnly => {
+                open_over(&options, levels, storage)
+            }
+            opened => opened,
+        }
+    }
+}
+
+/// Opens for reading: everything that an opening would write goes to memory.
+fn open_over(options: &StoreOptions, levels: DelayLevels, storage: Storage) -> Result<MessageStore> {
+    let overlay = Storage::new(Arc::new(OverlayDisk::new(Arc::clone(storage.disk()))));
+    open_with(options, levels, overlay, true)
+}
+
+fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read_only: bool) -> Result<MessageStore> {
+    let had_abort = has_abort(&storage, &options.root)?;
+    let grouped = options.flush == FlushPolicy::Sync || !storage.maps_safely(existing_parent(&options.root));
+    let log_options = LogOptions {
+        storage: storage.clone(),
+        clock: Arc::clone(&options.clock),
+        root: options.root.clone(),
+        wanted: options.sizes.clone(),
+        detect: sizes_on_disk,
+        crc: options.record_crc,
+        grouped,
+        read_only,
+        salvage: read_only || options.recovery == RecoveryMode::Salvage,
+    };
+    let mut next = NextOffsets::default();
+    let opened = open_log(&log_options, &mut |record| next.note(record))?;
+    build(options, levels, opened, next, (read_only, had_abort))
+}
+
+/// The folder that is there already: its file system decides how files are written.
+fn existing_parent(root: &std::path::Path) -> &std::path::Path {
+    let existing = root.ancestors().find(|dir| dir.exists());
+    existing.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."))
+}
+
+fn build(
+    options: &StoreOptions,
+    levels: DelayLevels,
+    opened: OpenedLog,
+    next: NextOffsets,
+    (read_only, had_abort): (bool, bool),
+) -> Result<MessageStore> {
+    let OpenedLog { log, side, lock, known, format, found } = opened;
+    let storage = side.storage().clone();
+    let sizes = QueueSizes {
+        queue_file_entries: format.queue_file_entries,
+        batch_queue_file_entries: format.batch_queue_file_entries,
+        max_open_files: options.max_open_files,
+    };
+    let new_dir = side.path().join("new");
+    let (queues, queue_strays) = QueueTable::open(storage.clone(), &options.root, &new_dir, sizes)?;
+    let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
+    let clock = Arc::clone(&options.clock);
+    let (index, index_strays) = IndexSet::open(storage.clone(), &options.root, layout, &new_dir, clock)?;
+    let (queues, index) = (Arc::new(queues), Arc::new(index));
+    let parts =
+        Parts { log: log.clone(), side: side.clone(), queues: Arc::clone(&queues), index: Arc::clone(&index), levels };
+    let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
+    let clean = known.is_clean() && covered && found.torn.is_none();
+    let callback = options.on_progress.clone();
+    let mut on_progress = |at, end| {
+        if let Some(callback) = &callback {
+            callback(at, end);
+        }
+    };
+    let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
+    let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
+    let file = file.map(|(file, derived)| (file, derived.log_offset));
+    let dispatcher = Arc::clone(&recovered.dispatcher);
+    let parts = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
+    let checkpointer = Arc::new(Checkpointer::new(side.clone(), dispatcher, parts, file));
+    let report = RecoveryReport {
+        clean: clean || (known.foreign && !had_abort),
+        foreign_writer: known.foreign,
+        log: log.range(),
+        torn: found.torn.clone(),
+        corruptions: found.corruptions.clone(),
+        repaired_blanks: found.blanks.clone(),
+        strays: [found.strays.clone(), queue_strays, index_strays].concat(),
+        empty_files: found.empty.clone(),
+        queues_compared: recovered.queues_compared.len() as u64,
+        queues_repaired: recovered.queues_repaired.clone(),
+        index_rebuilt: recovered.index_rebuilt,
+        scanned_bytes: found.scanned_bytes,
+    };
+    let Recovered { dispatcher, .. } = recovered;
+    let policy = options.flush.clone();
+    let target = Arc::new(DurableLog { log: log.clone(), dispatch: OnceLock::new() });
+    let flush = FlushService::start(Arc::clone(&target) as Arc<dyn FlushTarget>, policy, options.drive)?;
+    let shared = Arc::new(Shared {
+        log,
+        queues,
+        index,
+        dispatcher,
+        checkpointer,
+        target,
+        flush,
+        clock: Arc::clone(&options.clock),
+        side,
+        format,
+        read_only,
+        limits: MessageLimits {
+            max_body_bytes: options.max_body_bytes,
+            max_topic_bytes: if options.long_topics { LONG_TOPIC_BYTES } else { TOPIC_BYTES },
+        },
+        host: options.store_host,
+        is_sync: options.flush == FlushPolicy::Sync,
+        lock: Mutex::new(lock),
+        tasks: RwLock::default(),
+        rebuilt: AtomicU64::new(0),
+        closed: AtomicBool::new(false),
+    });
+    let store = MessageStore { shared, report };
+    if !read_only {
+        store.shared.log.start_preparing(options.drive)?;
+        start_tasks(&store.shared, options)?;
+    }
+    Ok(store)
+}

@@ -1,0 +1,154 @@
+//! One queue as its user sees it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::get::Fetched;
+use super::{MessageStore, Shared};
+use crate::consume_queue::{ConsumeQueue, QueueItem, TimeBound};
+use crate::error::{Error, Result};
+use crate::format::queue_entry::QueueEntry;
+use crate::offset::{LogOffset, QueueOffset};
+use crate::view::MessageView;
+
+/// Entries are read in pieces of this many.
+const READ_ENTRIES: usize = 32;
+
+/// A queue of a store, whether it exists already or not; see [`MessageStore::queue`].
+#[derive(Debug, Clone)]
+pub struct QueueHandle {
+    shared: Arc<Shared>,
+    topic: String,
+    queue_id: i32,
+}
+
+/// The messages of a queue from an offset on; see [`QueueHandle::iter_from`].
+#[derive(Debug)]
+pub struct QueueIter {
+    handle: QueueHandle,
+    next: QueueOffset,
+    items: VecDeque<QueueItem>,
+    repaired_at: Option<QueueOffset>,
+}
+
+impl MessageStore {
+    /// Names a queue, to read from it.
+    #[must_use]
+    pub fn queue(&self, topic: impl Into<String>, queue_id: i32) -> QueueHandle {
+        QueueHandle { shared: Arc::clone(&self.shared), topic: topic.into(), queue_id }
+    }
+}
+
+impl QueueHandle {
+    fn find(&self) -> Result<Option<Arc<ConsumeQueue>>> {
+        let queue = self.shared.find_queue(&self.topic, self.queue_id)?;
+        if let Some(queue) = &queue {
+            self.shared.dispatch_for(queue, QueueOffset::MAX)?;
+        }
+        Ok(queue)
+    }
+
+    /// The offset of the first message that is still there, and that of the next one to come.
+    ///
+    /// # Errors
+    /// Those of dispatch.
+    #[doc(alias = "getMinOffsetInQueue")]
+    #[doc(alias = "getMaxOffsetInQueue")]
+    pub fn range(&self) -> Result<Range<QueueOffset>> {
+        Ok(self.find()?.map_or(QueueOffset::ZERO..QueueOffset::ZERO, |queue| queue.range()))
+    }
+
+    /// Iterates over the messages from an offset on, or from the first one that is there, to the end of the queue as
+    /// it is when the iterator gets there.
+    #[must_use]
+    pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
+        QueueIter { handle: self.clone(), next: from, items: VecDeque::new(), repaired_at: None }
+    }
+
+    /// The entries of the queue whose records are in the log, from an offset on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read, and those of dispatch.
+    pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
+        let Some(queue) = self.find()? else { return Ok(Vec::new()) };
+        let start = self.shared.log.range().start.get();
+        let mut items = queue.read(from.max(queue.range().start), max)?;
+        items.retain(|item| item.entry.log_offset >= start);
+        Ok(items)
+    }
+
+    /// The first message stored at or after a time ([`TimeBound::Lower`]), or the last one stored at or before it
+    /// ([`TimeBound::Upper`]), in ms since 1970-01-01 UTC. What exactly is returned where there is none, says
+    /// [`ConsumeQueue::offset_by_time`].
+    ///
+    /// # Errors
+    /// Those of [`CommitLog::read`](crate::CommitLog::read).
+    pub fn offset_by_time(&self, ms: i64, bound: TimeBound) -> Result<QueueOffset> {
+        let Some(queue) = self.find()? else { return Ok(QueueOffset::ZERO) };
+        let log = &self.shared.log;
+        queue.offset_by_time(ms, bound, |entry: &QueueEntry| match log.read(LogOffset::new(entry.log_offset)) {
+            Ok(message) => Ok(Some(message.store_ms())),
+            Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Store time of the first message that is still there.
+    ///
+    /// # Errors
+    /// Those of [`CommitLog::read`](crate::CommitLog::read).
+    pub fn earliest_ms(&self) -> Result<Option<i64>> {
+        self.iter_from(QueueOffset::ZERO).next().transpose().map(|first| first.map(|message| message.store_ms()))
+    }
+}
+
+impl QueueIter {
+    fn fill(&mut self) -> Result<Option<Arc<ConsumeQueue>>> {
+        let Some(queue) = self.handle.shared.find_queue(&self.handle.topic, self.handle.queue_id)? else {
+            return Ok(None);
+        };
+        if self.items.is_empty() {
+            self.handle
+                .shared
+                .dispatch_for(&queue, self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next))?;
+            self.next = self.next.max(queue.range().start);
+            self.items = queue.read(self.next, READ_ENTRIES)?.into();
+        }
+        Ok(Some(queue))
+    }
+
+    fn advance(&mut self) -> Result<Option<MessageView>> {
+        loop {
+            let Some(queue) = self.fill()? else { return Ok(None) };
+            let Some(item) = self.items.pop_front() else { return Ok(None) };
+            match self.handle.shared.fetch(&queue, &item)? {
+                Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
+                    self.next = item.queue_offset + u64::from(item.count);
+                    return Err(Error::OutOfRange {
+                        offset: item.queue_offset.get(),
+                        available: queue.range().start.get()..queue.range().end.get(),
+                    });
+                }
+                Fetched::Wrong => {
+                    self.repaired_at = Some(item.queue_offset);
+                    self.handle.shared.rebuild(&queue)?;
+                    self.items.clear();
+                }
+                Fetched::Message(message) => {
+                    self.next = item.queue_offset + u64::from(item.count);
+                    return Ok(Some(message));
+                }
+                Fetched::Gone => self.next = item.queue_offset + u64::from(item.count),
+            }
+        }
+    }
+}
+
+impl Iterator for QueueIter {
+    type Item = Result<MessageView>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}

@@ -1,0 +1,111 @@
+//! Deleting old messages, and ending the use of a store.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{MessageStore, Shared};
+use crate::error::{Error, Result};
+use crate::offset::LogOffset;
+use crate::retention::{FileFacts, older_than};
+use crate::side::{StoreFormat, remove_abort};
+
+/// File times are no finer than this everywhere: a change within it after the last checkpoint could not be seen.
+const TIME_STEP_NS: u64 = 10_000_000;
+
+impl MessageStore {
+    /// Deletes whole log files whose records are all below `offset`, and what queues and index hold of them; never the
+    /// last file, nor anything that is not durable and dispatched. Returns how many log files went.
+    ///
+    /// Messages that somebody holds stay readable for them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be removed.
+    pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
+        let shared = &self.shared;
+        if shared.read_only {
+            return Err(Error::ReadOnly);
+        }
+        shared.health()?;
+        let progress = shared.log.progress();
+        let deleted = shared.log.delete_before(offset.min(progress.dispatched()).min(progress.flushed()))?;
+        if deleted > 0 {
+            let start = shared.log.range().start;
+            for queue in shared.queues.all() {
+                queue.raise_min(start)?;
+                queue.delete_before(queue.range().start)?;
+            }
+            shared.index.delete_before(start)?;
+            shared.checkpointer.checkpoint()?;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes whole log files whose records were all stored longer ago than `age`; otherwise as
+    /// [`delete_before`](Self::delete_before).
+    ///
+    /// # Errors
+    /// Those of [`delete_before`](Self::delete_before).
+    #[doc(alias = "fileReservedTime")]
+    pub fn delete_older_than(&self, age: Duration) -> Result<u64> {
+        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let cutoff_ms = self.shared.clock.now_ms().saturating_sub(age_ms);
+        let range = self.log_range();
+        let bases =
+            (range.start.get()..range.end.get()).step_by(usize::try_from(self.log_file_bytes()).unwrap_or(usize::MAX));
+        let facts = bases.map(|base| {
+            let base = LogOffset::new(base);
+            FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) }
+        });
+        self.delete_before(older_than(&facts.collect::<Vec<_>>(), cutoff_ms))
+    }
+
+    /// Makes everything durable, writes a last checkpoint and gives the store back, so that the next opening need not
+    /// look at anything. Messages, handles and iterators that are still held go on reading.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::TaskFailed`] if the store had stopped; it then opens as after a crash.
+    pub fn close(self) -> Result<()> {
+        self.shared.close()
+    }
+}
+
+impl Drop for MessageStore {
+    fn drop(&mut self) {
+        // Who wants to know whether that went well calls `close`; the next opening finds out in any case.
+        let _ = self.shared.close();
+    }
+}
+
+impl Shared {
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
+            return Ok(());
+        }
+        let health = self.stop_tasks();
+        let done = self.flush.close().and(health).and_then(|()| self.finish());
+        let shut = self.log.shut();
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        done.and(shut)
+    }
+
+    fn stop_tasks(&self) -> Result<()> {
+        let health = self.health();
+        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.dispatch.take().iter().chain(&std::mem::take(&mut tasks.others)) {
+            task.stop();
+        }
+        health
+    }
+
+    /// The last checkpoint, and the word that the session ended well, which is set last.
+    fn finish(&self) -> Result<()> {
+        self.dispatch_all()?;
+        self.log.save_watermark()?;
+        self.checkpointer.checkpoint()?;
+        std::thread::sleep(Duration::from_nanos(TIME_STEP_NS));
+        self.log.shut()?;
+        StoreFormat { clean: true, ..self.format.clone() }.save(&self.side)?;
+        remove_abort(self.side.storage(), self.side.root())
+    }
+}

@@ -1,0 +1,95 @@
+//! The background work of a store.
+
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use crate::commit_log::CommitLog;
+use crate::drive::{Pumped, Task, Waker};
+use crate::error::Result;
+use crate::flush::FlushTarget;
+use crate::offset::LogOffset;
+use crate::options::StoreOptions;
+
+/// The watermark of a log that is written in groups follows a commit within this time.
+const WATERMARK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is looked at whether a checkpoint is due.
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
+
+/// The log as the flush service sees it: what becomes durable may have to be dispatched.
+#[derive(Debug)]
+pub(super) struct DurableLog {
+    pub(super) log: CommitLog,
+    pub(super) dispatch: OnceLock<Arc<Waker>>,
+}
+
+impl FlushTarget for DurableLog {
+    fn tail(&self) -> LogOffset {
+        self.log.tail()
+    }
+
+    fn flush(&self) -> Result<LogOffset> {
+        let end = self.log.flush()?;
+        if let Some(dispatch) = self.dispatch.get() {
+            dispatch.wake();
+        }
+        Ok(end)
+    }
+
+    fn durable(&self) -> LogOffset {
+        self.log.durable_offset()
+    }
+}
+
+/// Starts dispatch, checkpoints and, where it is needed, the saving of the watermark.
+pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()> {
+    let (log, dispatcher, is_sync) = (shared.log.clone(), Arc::clone(&shared.dispatcher), shared.is_sync);
+    let dispatch = Task::start("dispatch", options.drive, move || {
+        let progress = log.progress();
+        let end = if is_sync { progress.flushed() } else { progress.written() };
+        Ok(if dispatcher.step(end)? < end { Pumped::Again } else { Pumped::Idle(None) })
+    })?;
+    if is_sync {
+        let _ = shared.target.dispatch.set(dispatch.waker());
+    }
+    let checkpointer = Arc::clone(&shared.checkpointer);
+    let (bytes, interval) = (options.checkpoint_bytes, options.checkpoint_interval);
+    let mut changed: Option<Instant> = None;
+    let checkpoint = Task::start("checkpoint", options.drive, move || {
+        let behind = checkpointer.behind_bytes();
+        let since = if behind == 0 { None } else { Some(changed.unwrap_or_else(Instant::now)) };
+        let due = since.is_some_and(|since| since.elapsed() >= interval) || behind >= bytes.max(1);
+        changed = since;
+        if due {
+            checkpointer.checkpoint()?;
+            changed = None;
+        }
+        Ok(Pumped::Idle(Some(interval.clamp(Duration::from_millis(1), CHECKPOINT_LOOK))))
+    })?;
+    let mut others = vec![checkpoint];
+    if shared.log.is_grouped() {
+        let log = shared.log.clone();
+        others.push(Task::start("watermark", options.drive, move || {
+            log.save_watermark().map(|()| Pumped::Idle(Some(WATERMARK_INTERVAL)))
+        })?);
+    }
+    let mut tasks = shared.tasks.write().unwrap_or_else(PoisonError::into_inner);
+    (tasks.dispatch, tasks.others) = (Some(dispatch), others);
+    Ok(())
+}
+
+impl super::MessageStore {
+    /// Does a piece of all background work in this thread: for a store with [`Drive::Manual`](crate::Drive::Manual).
+    ///
+    /// # Errors
+    /// The first failure of a task.
+    pub fn pump(&self) -> Result<()> {
+        let shared = &self.shared;
+        shared.flush.pump()?;
+        let tasks = shared.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.dispatch.iter().chain(&tasks.others).chain(shared.log.preparer()) {
+            while task.pump()? == Pumped::Again {}
+        }
+        Ok(())
+    }
+}

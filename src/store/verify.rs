@@ -1,0 +1,158 @@
+//! Checking a store as a whole: the log, and queues and index against it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::MessageStore;
+use super::get::Fetched;
+use crate::commit_log::ScanItem;
+use crate::dispatch::for_each_target;
+use crate::error::{Corruption, Result};
+use crate::format::record::Transaction;
+use crate::offset::{LogOffset, QueueOffset};
+use crate::view::MessageView;
+
+/// What [`MessageStore::verify`] counted and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Whole records in the log.
+    pub records: u64,
+    /// Queue entries that were compared with their records.
+    pub queue_entries: u64,
+    /// Keys of records that were looked up in the index.
+    pub index_entries: u64,
+    /// Everything that is wrong, in the order of the log, then by queue; the range of a queue's damage counts messages.
+    pub damages: Vec<Corruption>,
+}
+
+/// What a queue should hold.
+#[derive(Debug, Default)]
+struct Expected {
+    entries: u64,
+    first: Option<u64>,
+    end: u64,
+}
+
+impl MessageStore {
+    /// Reads the whole log and compares every queue entry and key with it. What opening found and repaired counts as
+    /// damage too, where the last session had ended well.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.shared.dispatch_all()?;
+        let mut report = VerifyReport::default();
+        self.verify_opening(&mut report);
+        let mut queues: HashMap<(String, i32), Expected> = HashMap::new();
+        for item in self.scan(LogOffset::ZERO) {
+            match item? {
+                ScanItem::Record(record) => {
+                    report.records += 1;
+                    expect(&record, &mut queues);
+                    self.verify_keys(&record, &mut report)?;
+                }
+                ScanItem::Damaged(corruption) => {
+                    let known = report.damages.iter().any(|known| known.range == corruption.range);
+                    if !known {
+                        report.damages.push(corruption);
+                    }
+                }
+                ScanItem::Blank(_) => {}
+            }
+        }
+        let mut queues: Vec<_> = queues.into_iter().collect();
+        queues.sort_by(|a, b| a.0.cmp(&b.0));
+        for ((topic, queue_id), expected) in queues {
+            self.verify_queue(&topic, queue_id, &expected, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn verify_opening(&self, report: &mut VerifyReport) {
+        report.damages.extend(self.report.corruptions.iter().cloned());
+        let root = self.shared.side.root();
+        for at in &self.report.repaired_blanks {
+            let (path, range) = (root.join("commitlog"), at.get()..at.get() + 8);
+            report.damages.push(Corruption {
+                path,
+                range,
+                reason: "an end-of-file blank had a wrong field".to_owned(),
+            });
+        }
+        if !self.report.clean {
+            return;
+        }
+        for (topic, queue_id) in &self.report.queues_repaired {
+            let path = root.join("consumequeue").join(topic).join(queue_id.to_string());
+            let reason = "the queue's files were not as the log says".to_owned();
+            report.damages.push(Corruption { path, range: 0..0, reason });
+        }
+        if self.report.index_rebuilt && !self.report.foreign_writer {
+            let reason = "the index files were not those of the last checkpoint".to_owned();
+            report.damages.push(Corruption { path: root.join("index"), range: 0..0, reason });
+        }
+    }
+
+    fn verify_keys(&self, record: &MessageView, report: &mut VerifyReport) -> Result<()> {
+        if record.sys_flag().transaction() == Transaction::Rollback {
+            return Ok(());
+        }
+        let topic = record.topic();
+        for key in record.unique_key().into_iter().chain(record.keys()) {
+            report.index_entries += 1;
+            let times = record.store_ms()..=record.store_ms();
+            let mut candidates = self.shared.index.candidates(&topic, &key, times);
+            let found = candidates.any(|offset| offset.is_ok_and(|offset| offset == record.log_offset()));
+            if !found {
+                let (start, end) = (record.log_offset().get(), record.end().get());
+                let reason = format!("the record's key {key:?} is not in the index");
+                report.damages.push(Corruption {
+                    path: self.shared.side.root().join("index"),
+                    range: start..end,
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_queue(&self, topic: &str, queue_id: i32, expected: &Expected, report: &mut VerifyReport) -> Result<()> {
+        let path = self.shared.side.root().join("consumequeue").join(topic).join(queue_id.to_string());
+        let wrong = |range: Range<u64>, reason: String| Corruption { path: path.clone(), range, reason };
+        let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
+            let range = expected.first.unwrap_or(0)..expected.end;
+            report.damages.push(wrong(range, "the queue is missing".to_owned()));
+            return Ok(());
+        };
+        let (mut next, mut entries) = (queue.range().start, 0);
+        loop {
+            let items = queue.read(next, 512)?;
+            let Some(last) = items.last() else { break };
+            next = last.queue_offset + u64::from(last.count);
+            for item in &items {
+                let range = item.queue_offset.get()..item.queue_offset.get() + u64::from(item.count);
+                match self.shared.fetch(&queue, item)? {
+                    Fetched::Message(_) => entries += 1,
+                    Fetched::Gone => {}
+                    Fetched::Wrong => report.damages.push(wrong(range, "an entry does not fit its record".to_owned())),
+                }
+            }
+        }
+        report.queue_entries += entries;
+        let end = QueueOffset::new(expected.end);
+        if entries != expected.entries || queue.range().end < end {
+            let reason = format!("the queue has {entries} entries, the log has {} for it", expected.entries);
+            report.damages.push(wrong(expected.first.unwrap_or(0)..expected.end, reason));
+        }
+        Ok(())
+    }
+}
+
+fn expect(record: &MessageView, queues: &mut HashMap<(String, i32), Expected>) {
+    for_each_target(&record.record(), |target| {
+        let queue = queues.entry((target.topic.into_owned(), target.queue_id)).or_default();
+        queue.entries += 1;
+        queue.first.get_or_insert(target.queue_offset);
+        queue.end = queue.end.max(target.queue_offset + u64::from(target.count));
+    });
+}
