@@ -208,7 +208,6 @@ fn a_lock_keeps_other_processes_out_until_it_goes() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(!StoreLock::is_held_here(root.path()));
     end(child);
     let lock = StoreLock::take(&Storage::real(), root.path()).expect("the other process ended");
     assert!(lock.was_ours());
@@ -226,14 +225,12 @@ fn a_second_open_here_is_refused_and_does_not_drop_the_lock() {
             Err(Error::Locked { holder: "this process has the store open already", .. }) => {}
             other => panic!("{other:?}"),
         }
-        assert!(StoreLock::is_held_here(&again));
         assert!(StoreLock::is_ours(&storage, &again).expect("ours"));
     }
     let (child, said) = second_process("in_a_second_process_the_lock_is_tried", root.path());
     end(child);
     assert_eq!(said, "another process has the store open");
     drop(lock);
-    assert!(!StoreLock::is_held_here(root.path()));
     let (child, said) = second_process("in_a_second_process_the_lock_is_tried", root.path());
     end(child);
     assert_eq!(said, "held");
@@ -268,10 +265,9 @@ fn a_lock_that_was_not_had_leaves_the_store_free() {
     for operation in ["info", "open", "try_lock", "read_at"] {
         disk.fail(operation, io::ErrorKind::Other);
         StoreLock::take(&disk.storage(), root.path()).expect_err("it fails");
-        assert!(!StoreLock::is_held_here(root.path()), "{operation}");
+        disk.mend();
+        StoreLock::take(&disk.storage(), root.path()).unwrap_or_else(|error| panic!("after {operation}: {error}"));
     }
-    disk.mend();
-    StoreLock::take(&disk.storage(), root.path()).expect("it is free");
 }
 
 #[test]
