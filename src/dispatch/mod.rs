@@ -7,7 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -100,19 +100,19 @@ impl Dispatcher {
         lock(&self.cursor)
     }
 
-    /// Feeds chosen queues, and the index, once more from the whole log below `end`. `progress` gets how far it is.
+    /// Feeds chosen queues, and the index, from a range of the log. `progress` gets how far it is.
     pub(crate) fn repair(
         &self,
         selection: &Selection,
-        end: LogOffset,
-        progress: &mut dyn FnMut(LogOffset) -> Result<()>,
-    ) -> Result<DispatchCursor> {
-        let mut cursor = DispatchCursor { at: self.log.range().start, store_ms: 0 };
-        while cursor.at < end {
-            cursor = self.feed(cursor, end, 16 * STEP_BYTES, selection)?;
-            progress(cursor.at)?;
+        range: Range<LogOffset>,
+        progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
+    ) -> Result<()> {
+        let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
+        while cursor.at < range.end {
+            cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
+            progress(cursor)?;
         }
-        Ok(cursor)
+        Ok(())
     }
 
     /// How many entries got no place.

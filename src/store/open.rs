@@ -128,7 +128,7 @@ fn build(
             callback(at, end);
         }
     };
-    let recovered = recover(parts, &known, clean, &next, &mut on_progress)?;
+    let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
     let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
     let file = file.map(|(file, derived)| (file, derived.log_offset));
     let dispatcher = Arc::clone(&recovered.dispatcher);
