@@ -163,7 +163,9 @@ fn file_bytes_on_disk(storage: &Storage, dir: &Path) -> Result<Option<u64>> {
     if votes.is_empty() {
         files.iter().filter(|(_, bytes)| *bytes > 0).for_each(|(_, bytes)| *votes.entry(*bytes).or_default() += 1);
     }
-    let winner = votes.into_iter().filter(|(bytes, _)| LOG_FILE_BYTES.contains(bytes)).max_by_key(|(_, count)| *count);
+    // With as many votes the shorter one wins: a missing file makes a distance too long.
+    let allowed = votes.into_iter().rev().filter(|(bytes, _)| LOG_FILE_BYTES.contains(bytes));
+    let winner = allowed.max_by_key(|(_, count)| *count);
     Ok(winner.map(|(bytes, _)| bytes))
 }
 
@@ -246,10 +248,12 @@ impl CommitLog {
     /// # Errors
     /// Those of [`flush`](Self::flush).
     pub fn close(self) -> Result<()> {
+        // Appends first, or one could be accepted behind the last flush; the lock last.
+        self.refuse_appends();
         let flushed = self.flush().and_then(|_| self.save_watermark());
-        self.shut()?;
+        let shut = self.shut();
         self.keep_lock(None);
-        flushed
+        flushed.and(shut)
     }
 
     /// Has the log drafted for keep the store's lock until its last handle goes, or gives it back.
