@@ -10,8 +10,8 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::ptr;
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::{File, Mapping, OpenMode, Storage, StoreObserver};
 use crate::error::{Error, Result};
