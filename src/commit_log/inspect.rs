@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::read::{Found, Rules, candidates};
-use super::reader::Reader;
-use crate::disk::{File, OpenMode, Storage};
+use super::reader::{LogFile, Reader};
+use crate::disk::{OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordView, Transaction};
 use crate::mapped_file::list_log_files;
@@ -19,15 +19,6 @@ use crate::side::Watermark;
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
-
-/// A file of the log as it was found.
-#[derive(Debug, Clone)]
-pub(crate) struct LogFile {
-    pub(crate) base: u64,
-    pub(crate) file: File,
-    /// Its length on disk; another one than the log's files have is mended when the log is opened for writing.
-    pub(crate) bytes: u64,
-}
 
 /// Where and how to look.
 #[derive(Debug, Clone, Copy)]

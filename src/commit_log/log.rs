@@ -5,20 +5,21 @@
 //! - The next file is prepared, and blocks are allocated, before they are needed where a background task runs; an
 //!   append that comes earlier does it itself, without the lock.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use super::delete::Deleted;
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
-use super::unit::{Cursors, Encoding, Unit};
+use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::{Storage, StoreLock};
 use crate::drive::{Drive, Pumped, Task};
 use crate::error::{Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles};
-use crate::offset::{LogOffset, QueueOffset};
+use crate::offset::LogOffset;
 use crate::progress::Progress;
 use crate::side::WatermarkFile;
 
@@ -34,25 +35,6 @@ const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
 const LOCK_TRIES: u32 = 40;
 /// Pages are touched this far ahead of the writer.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// What an append did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// Where the record begins in the log.
-    pub log_offset: LogOffset,
-    /// The message's number in its queue; 0 for a prepared or rolled-back message.
-    pub queue_offset: QueueOffset,
-    /// The record's length.
-    pub record_bytes: u32,
-}
-
-impl Appended {
-    /// Where the record ends: the message is durable when the log is, up to here.
-    #[must_use]
-    pub fn end(&self) -> LogOffset {
-        self.log_offset + u64::from(self.record_bytes)
-    }
-}
 
 /// What all handles of one log share.
 #[derive(Debug)]
@@ -134,7 +116,7 @@ impl CommitLog {
     }
 
     /// How messages are encoded now.
-    pub(crate) fn encoding(&self, host: std::net::SocketAddr) -> Encoding {
+    pub(crate) fn encoding(&self, host: SocketAddr) -> Encoding {
         Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
     }
 
@@ -148,7 +130,7 @@ impl CommitLog {
         &self,
         unit: &mut Unit<'_>,
         cursors: Cursors<'_>,
-        mut placed: impl FnMut(Appended),
+        placed: &mut dyn FnMut(Appended),
     ) -> Result<()> {
         let shared = &*self.shared;
         let limit = shared.creation.file_bytes - BLANK_BYTES as u64;
@@ -159,11 +141,7 @@ impl CommitLog {
             let mut place = shared.lock_place()?;
             shared.check()?;
             let stamp = || shared.stamps.stamp(shared.clock.now_ms());
-            let placing = place.try_place(unit, cursors, stamp, |at, queue_offset, record_bytes| {
-                let (log_offset, queue_offset) = (LogOffset::new(at), QueueOffset::new(queue_offset));
-                placed(Appended { log_offset, queue_offset, record_bytes });
-            });
-            match placing {
+            match place.try_place(unit, cursors, stamp, placed) {
                 Placing::Done => {
                     let wants = shared.published(&place);
                     drop(place);

@@ -20,8 +20,9 @@ mod test_kit;
 mod tests;
 mod unit;
 
-pub use log::{Appended, CommitLog};
+pub use log::CommitLog;
 pub use scan::{LogScan, ScanItem};
+pub use unit::Appended;
 
 pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
 pub(crate) use scan::Walked;

@@ -65,6 +65,9 @@ impl CommitLog {
     /// - [`Error::OutOfRange`] if the log has nothing readable there
     /// - [`Error::Corrupt`] if what is there is no whole record
     /// - [`Error::Io`] if the file cannot be read
+    ///
+    /// # Panics
+    /// Never: what was judged to be a record is one.
     pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
         let range = self.range();
         let out_of_range = || Error::OutOfRange { offset: offset.get(), available: range.start.get()..range.end.get() };

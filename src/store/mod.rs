@@ -314,7 +314,7 @@ impl Shared {
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
         let mut appended = Vec::with_capacity(messages.len());
         let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, |record| appended.push(record))?;
+        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
         let buffer = unit.into_buffer();
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             BUFFER.set(buffer);
