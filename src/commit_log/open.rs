@@ -226,6 +226,9 @@ impl CommitLog {
     /// - [`Error::InvalidMessage`] or [`Error::TooLarge`] if the message is not acceptable
     /// - [`Error::DiskFull`] if there are no blocks for it; nothing was written
     /// - [`Error::Poisoned`] or [`Error::Closed`] if the log takes no appends any more
+    ///
+    /// # Panics
+    /// Never: one message is placed as one record.
     pub fn append(&self, message: &Message<'_>, cursor: &QueueCursor) -> Result<Appended> {
         message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
         if super::unit::light_queues(message).next().is_some() {

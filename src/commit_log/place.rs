@@ -103,7 +103,7 @@ impl Place {
         if rolls {
             self.roll();
         }
-        self.put(unit, start, cursors, stamp(), placed);
+        self.put(unit, cursors, stamp(), placed);
         Placing::Done
     }
 
@@ -126,21 +126,14 @@ impl Place {
         }
     }
 
-    fn put(
-        &mut self,
-        unit: &mut Unit<'_>,
-        start: u64,
-        cursors: Cursors<'_>,
-        store_ms: i64,
-        mut placed: impl FnMut(u64, u64, u32),
-    ) {
+    fn put(&mut self, unit: &mut Unit<'_>, cursors: Cursors<'_>, store_ms: i64, mut placed: impl FnMut(u64, u64, u32)) {
         let mut last = None;
-        unit.place(start, store_ms, cursors, |at, queue_offset, record_bytes| {
+        unit.place(self.tail, store_ms, cursors, |at, queue_offset, record_bytes| {
             last = Some((at, record_bytes));
             placed(at, queue_offset, record_bytes);
         });
         self.store(unit.bytes());
-        self.tail = start + unit.len() as u64;
+        self.tail += unit.len() as u64;
         self.last = last;
         if let Sink::Mapping(Some(writer)) = &self.sink {
             writer.file().publish(self.tail - writer.file().base());

@@ -130,10 +130,10 @@ impl MappedFile {
     /// Brings pages ahead of the writer into memory; a hint.
     pub(crate) fn populate(&self, range: Range<u64>) {
         let Some(map) = &self.map else { return };
-        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end.min(self.bytes))) {
-            if start < end {
-                map.populate(start..end);
-            }
+        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end.min(self.bytes)))
+            && start < end
+        {
+            map.populate(start..end);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::format::names::log_file_name;
 use super::MappedFile;
 
 /// Zeros are written in pieces of this size.
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// How files of a set are made: under a name that RocketMQ does not look at, complete, then renamed into place.
 #[derive(Debug, Clone)]
@@ -124,8 +124,11 @@ impl MappedFiles {
     }
 }
 
-/// The base offsets and lengths of the files in a folder, lowest first, and the names that are no log files.
-pub(crate) fn list_log_files(storage: &Storage, dir: &Path) -> Result<(Vec<(u64, u64)>, Vec<PathBuf>)> {
+/// The base offset and length of each file, lowest first, and the paths of what is no log file.
+pub(crate) type LogFileList = (Vec<(u64, u64)>, Vec<PathBuf>);
+
+/// Lists the log files in a folder.
+pub(crate) fn list_log_files(storage: &Storage, dir: &Path) -> Result<LogFileList> {
     let (mut files, mut strays) = (Vec::new(), Vec::new());
     for listed in storage.list(dir)? {
         match crate::format::names::parse_log_file_name(&listed.name).filter(|_| !listed.info.is_dir) {
