@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     store.close()?;
     let store = MessageStore::open(options())?;
     let report = store.recovery_report();
-    let queue = store.queue("orders", 0).range();
+    let queue = store.queue("orders", 0).range()?;
     println!("  the stop was clean: {}", report.clean);
     println!("  queue orders/0 holds the offsets {} to {}", queue.start, queue.end.get() - 1);
     store.close()?;

@@ -3,7 +3,8 @@
 //! - The log is the truth. A file that a checkpoint does not describe as it is, is compared with the log as a whole.
 //! - Before anything is dropped or rewritten, RocketMQ's checkpoint says that nothing of it can be relied on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checkpointer::lower_checkpoint;
@@ -14,7 +15,10 @@ use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::index_file::{self, IndexSet};
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, QueueState, SideFolder};
+use crate::side::{Derived, DerivedFile, Frame, SideFolder};
+
+/// A rebuild is checkpointed after this much of the log.
+const SAVE_BYTES: u64 = 256 << 20;
 
 /// The parts that are put right.
 #[derive(Debug)]
@@ -78,95 +82,127 @@ fn raise(queue: &ConsumeQueue, next: QueueOffset) {
     }
 }
 
+/// Told how far a long recovery is: the offset reached, and the end.
+type Watcher<'a> = &'a mut dyn FnMut(LogOffset, LogOffset);
+
 /// Puts queues and index right, and says from where on dispatch goes on.
 pub(crate) fn recover(
-    parts: Parts,
+    parts: &Parts,
     known: &Known,
     is_clean: bool,
     next: &NextOffsets,
-    on_progress: &mut dyn FnMut(LogOffset, LogOffset),
+    watcher: Watcher<'_>,
 ) -> Result<Recovered> {
     let end = parts.log.range().end;
-    let stop = if is_clean { Stop::Clean } else { Stop::Unclean };
-    let Some(derived) = known.derived.as_ref().filter(|derived| derived.log_offset <= end) else {
-        return rebuild_all(parts, next, on_progress);
+    let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= end);
+    let recovered = match derived {
+        Some(derived) => restore(parts, derived, is_clean, watcher)?,
+        None => rebuild(parts, watcher)?,
     };
+    next.settle(&parts.queues)?;
+    Ok(recovered)
+}
+
+/// Goes on from the last checkpoint.
+fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_>) -> Result<Recovered> {
     if !is_clean {
-        lower_checkpoint(&parts.side, |checkpoint| {
-            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (0, 0, 0);
-        })?;
+        parts.warn_rocketmq()?;
     }
-    let mut broken = restore_queues(&parts, derived, stop)?;
-    let index_rebuilt = !restore_index(&parts, derived, is_clean)?;
+    let stop = if is_clean { Stop::Clean } else { Stop::Unclean };
+    let (broken, new) = restore_queues(parts, derived, stop)?;
+    let index_rebuilt = !restore_index(parts, derived, is_clean)?;
     let cursor = DispatchCursor { at: derived.log_offset, store_ms: derived.store_ms };
-    let dispatcher = Dispatcher::new(
-        parts.log.clone(),
-        Arc::clone(&parts.queues),
-        Arc::clone(&parts.index),
-        parts.levels.clone(),
-        cursor,
-    );
+    let dispatcher = parts.dispatcher(cursor);
+    let end = parts.log.range().end;
     let mut repaired = Vec::new();
     if index_rebuilt || !broken.is_empty() {
-        lower_checkpoint(&parts.side, |checkpoint| {
-            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (0, 0, 0);
-        })?;
+        parts.warn_rocketmq()?;
         if index_rebuilt {
             parts.index.clear()?;
         }
         let selection = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
-        repaired = compare(&dispatcher, &parts.queues, &selection, end, on_progress)?;
+        let whole = parts.log.range().start..end;
+        repaired = compare(&dispatcher, &parts.queues, &selection, whole, &mut |cursor| {
+            watcher(cursor.at, end);
+            Ok(())
+        })?;
     }
-    broken.sort();
-    next.settle(&parts.queues)?;
-    let frame_holds = repaired.is_empty() && !index_rebuilt && broken.is_empty();
+    if !new.is_empty() {
+        // They began after the checkpoint, or a rebuild that was killed had not met them yet: either way no record
+        // below the checkpoint is theirs.
+        let selection = Selection { queues: Some(new.into_iter().collect()), index: false };
+        compare(&dispatcher, &parts.queues, &selection, derived.log_offset..end, &mut |_| Ok(()))?;
+    }
+    let frame_holds = !index_rebuilt && broken.is_empty();
     let dispatcher = Arc::new(dispatcher);
     Ok(Recovered { dispatcher, queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
 }
 
 /// Compares everything with one scan of the log.
-fn rebuild_all(
-    parts: Parts,
-    next: &NextOffsets,
-    on_progress: &mut dyn FnMut(LogOffset, LogOffset),
-) -> Result<Recovered> {
-    let end = parts.log.range().end;
-    let all: Vec<_> = parts.queues.all().iter().map(|queue| name_of(queue)).collect();
-    let has_index = !parts.index.is_empty();
-    if !all.is_empty() || has_index {
-        lower_checkpoint(&parts.side, |checkpoint| {
-            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (0, 0, 0);
-        })?;
+fn rebuild(parts: &Parts, watcher: Watcher<'_>) -> Result<Recovered> {
+    let range = parts.log.range();
+    let compared: Vec<_> = parts.queues.all().iter().map(|queue| name_of(queue)).collect();
+    let index_rebuilt = !parts.index.is_empty();
+    if !compared.is_empty() || index_rebuilt {
+        parts.warn_rocketmq()?;
     }
     parts.index.clear()?;
-    let cursor = DispatchCursor { at: parts.log.range().start, store_ms: 0 };
-    let dispatcher = Dispatcher::new(
-        parts.log.clone(),
-        Arc::clone(&parts.queues),
-        Arc::clone(&parts.index),
-        parts.levels.clone(),
-        cursor,
-    );
-    let repaired = compare(&dispatcher, &parts.queues, &Selection::ALL, end, on_progress)?;
-    *dispatcher.pause() = DispatchCursor { at: end, store_ms: parts.log.last_store_ms() };
-    parts.log.progress().begin_dispatched(end);
-    next.settle(&parts.queues)?;
+    let dispatcher = parts.dispatcher(DispatchCursor { at: range.start, store_ms: 0 });
+    let mut saved = range.start;
+    let repaired = compare(&dispatcher, &parts.queues, &Selection::ALL, range.clone(), &mut |cursor| {
+        watcher(cursor.at, range.end);
+        if cursor.at.get().saturating_sub(saved.get()) >= SAVE_BYTES {
+            parts.save_rebuild(cursor)?;
+            saved = cursor.at;
+        }
+        Ok(())
+    })?;
+    *dispatcher.pause() = DispatchCursor { at: range.end, store_ms: parts.log.last_store_ms() };
+    parts.log.progress().begin_dispatched(range.end);
+    let dispatcher = Arc::new(dispatcher);
     Ok(Recovered {
-        dispatcher: Arc::new(dispatcher),
-        queues_compared: all,
+        dispatcher,
+        queues_compared: compared,
         queues_repaired: repaired,
-        index_rebuilt: has_index,
+        index_rebuilt,
         frame_holds: false,
     })
 }
 
-/// Feeds the selected queues, and the index, from the whole log; returns the queues that were not as it says.
+impl Parts {
+    fn dispatcher(&self, cursor: DispatchCursor) -> Dispatcher {
+        let (queues, index) = (Arc::clone(&self.queues), Arc::clone(&self.index));
+        Dispatcher::new(self.log.clone(), queues, index, self.levels.clone(), cursor)
+    }
+
+    /// Says in RocketMQ's checkpoint that nothing of queues and index can be relied on.
+    fn warn_rocketmq(&self) -> Result<()> {
+        lower_checkpoint(&self.side, |checkpoint| {
+            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (0, 0, 0);
+        })
+    }
+
+    /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.
+    fn save_rebuild(&self, cursor: DispatchCursor) -> Result<()> {
+        let mut states = Vec::new();
+        for queue in self.queues.all().into_iter().filter(|queue| !queue.range().is_empty()) {
+            states.push(queue.state()?);
+            queue.sync()?;
+        }
+        self.index.sync()?;
+        let index = self.index.states()?;
+        let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
+        DerivedFile::create(&self.side, &frame).map(drop)
+    }
+}
+
+/// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
 pub(crate) fn compare(
     dispatcher: &Dispatcher,
     queues: &QueueTable,
     selection: &Selection,
-    end: LogOffset,
-    on_progress: &mut dyn FnMut(LogOffset, LogOffset),
+    range: Range<LogOffset>,
+    on_progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
 ) -> Result<Vec<(String, i32)>> {
     let chosen = |queue: &Arc<ConsumeQueue>| match &selection.queues {
         Some(names) => names.contains(&name_of(queue)),
@@ -176,10 +212,7 @@ pub(crate) fn compare(
     for queue in &compared {
         queue.begin_rebuild()?;
     }
-    dispatcher.repair(selection, end, &mut |at| {
-        on_progress(at, end);
-        Ok(())
-    })?;
+    dispatcher.repair(selection, range, on_progress)?;
     let mut repaired = Vec::new();
     for queue in compared {
         if queue.finish_rebuild()? {
@@ -190,39 +223,32 @@ pub(crate) fn compare(
     Ok(repaired)
 }
 
-/// Believes what the last checkpoint says of the queues; returns those that are not as it says.
-fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<Vec<(String, i32)>> {
+/// Queues by name.
+type Names = Vec<(String, i32)>;
+
+/// Believes what the last checkpoint says of the queues; returns those that are not as it says, and those that it does
+/// not know.
+fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names, Names)> {
     let log_start = parts.log.range().start;
-    let mut broken = Vec::new();
-    let mut seen = HashSet::new();
+    let (mut broken, mut new) = (Vec::new(), Vec::new());
     for (name, state) in &derived.queues {
         if state.batch {
             parts.queues.mark_batch(&state.topic);
         }
         let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
-        seen.insert(name);
         let restored = if queue.is_damaged() { Restored::Mismatch } else { queue.restore(state, stop, log_start)? };
         if restored == Restored::Mismatch {
             broken.push(name.clone());
         }
     }
-    for queue in parts.queues.all().into_iter().filter(|queue| !seen.contains(&name_of(queue))) {
-        // The queue began after the checkpoint, so all of its records are above it, and what its files hold is not
-        // needed. After a clean stop there is no such queue: then the folder came from elsewhere.
-        let empty = QueueState {
-            topic: queue.topic().to_owned(),
-            queue_id: queue.queue_id(),
-            batch: parts.queues.is_batch(queue.topic()),
-            min: QueueOffset::ZERO,
-            next: QueueOffset::ZERO,
-            entries: 0,
-            files: Vec::new(),
-        };
-        if stop == Stop::Clean || queue.restore(&empty, stop, log_start)? == Restored::Mismatch {
-            broken.push(name_of(&queue));
+    for name in parts.queues.all().iter().map(|queue| name_of(queue)) {
+        if !derived.queues.contains_key(&name) {
+            // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
+            let list = if stop == Stop::Clean { &mut broken } else { &mut new };
+            list.push(name);
         }
     }
-    Ok(broken)
+    Ok((broken, new))
 }
 
 /// Believes what the last checkpoint says of the index; `false` if it must be built anew.
@@ -236,7 +262,8 @@ fn restore_index(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<boo
         Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),
     };
-    let restored = parts.index.restore(&derived.index, store_ms)?;
+    let end = derived.log_offset.min(log.range().end);
+    let restored = parts.index.restore(&derived.index, end, store_ms)?;
     Ok(restored == index_file::Restored::Done)
 }
 

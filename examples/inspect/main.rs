@@ -153,7 +153,7 @@ fn show_queue(
 ) -> Result<(), Failure> {
     let queue = store.queue(topic, queue_id);
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut from = args.from.map_or(QueueOffset::ZERO, QueueOffset::new).max(queue.range().start);
+    let mut from = args.from.map_or(QueueOffset::ZERO, QueueOffset::new).max(queue.range()?.start);
     while left > 0 {
         let entries = queue.entries(from, RUN)?;
         let Some(last) = entries.last() else { break };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mqlog::{MessageStore, RecoveryReport};
 
+use crate::Failure;
 use crate::json::{self, Object};
 use crate::output::Output;
 use crate::table::{lay_out, shown};
@@ -19,20 +20,20 @@ struct Size {
     disk_bytes: u64,
 }
 
-pub(crate) fn show(store: &MessageStore, root: &Path, output: &mut Output) -> io::Result<()> {
+pub(crate) fn show(store: &MessageStore, root: &Path, output: &mut Output) -> Result<(), Failure> {
     let sizes = sizes(root)?;
     if output.is_json() { show_objects(store, &sizes, output) } else { show_tables(store, root, &sizes, output) }
 }
 
-fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Output) -> io::Result<()> {
+fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Output) -> Result<(), Failure> {
     let (log, report) = (store.log_range(), store.recovery_report());
     let mut head = Object::default()
         .field("log_start", log.start.get())
         .field("log_end", log.end.get())
-        .field("topics", store.topics().len())
-        .field("queues", store.queues().len());
+        .field("topics", store.topics()?.len())
+        .field("queues", store.queues()?.len());
     if let Some(torn) = &report.torn {
-        head = head.field("torn_start", torn.range.start.get()).field("torn_end", torn.range.end.get());
+        head = head.field("torn_start", torn.start.get()).field("torn_end", torn.end.get());
     }
     output.object(&head)?;
     for (folder, size) in sizes {
@@ -46,8 +47,11 @@ fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Out
     for damage in &report.corruptions {
         output.object(&json::damage(damage))?;
     }
-    for (topic, queue_id) in store.queues() {
-        let range = store.queue(&topic, queue_id).range();
+    for stray in &report.strays {
+        output.object(&Object::default().field("stray", stray.display().to_string()))?;
+    }
+    for (topic, queue_id) in store.queues()? {
+        let range = store.queue(&topic, queue_id).range()?;
         let object = Object::default()
             .field("topic", topic)
             .field("queue_id", queue_id)
@@ -58,7 +62,12 @@ fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Out
     Ok(())
 }
 
-fn show_tables(store: &MessageStore, root: &Path, sizes: &[(String, Size)], output: &mut Output) -> io::Result<()> {
+fn show_tables(
+    store: &MessageStore,
+    root: &Path,
+    sizes: &[(String, Size)],
+    output: &mut Output,
+) -> Result<(), Failure> {
     let log = store.log_range();
     output.text(&format!("store   {}\n", root.display()))?;
     output.text(&format!("log     {} to {}, {} bytes\n", log.start, log.end, log.end - log.start))?;
@@ -72,14 +81,14 @@ fn show_tables(store: &MessageStore, root: &Path, sizes: &[(String, Size)], outp
     output.text(&lay_out("<>>>", &rows))?;
 
     let mut rows = vec![["topic", "queue", "min", "max", "messages"].map(str::to_owned).to_vec()];
-    for (topic, queue_id) in store.queues() {
-        let range = store.queue(&topic, queue_id).range();
+    for (topic, queue_id) in store.queues()? {
+        let range = store.queue(&topic, queue_id).range()?;
         let numbers = [range.start.get(), range.end.get(), range.end - range.start];
         let mut row = vec![shown(&topic), queue_id.to_string()];
         row.extend(numbers.iter().map(u64::to_string));
         rows.push(row);
     }
-    output.text(&format!("\n{} topics, {} queues\n", store.topics().len(), rows.len() - 1))?;
+    output.text(&format!("\n{} topics, {} queues\n", store.topics()?.len(), rows.len() - 1))?;
     if rows.len() > 1 {
         output.text(&lay_out("<>>>>", &rows))?;
     }
@@ -90,7 +99,7 @@ fn show_tables(store: &MessageStore, root: &Path, sizes: &[(String, Size)], outp
 fn damage(report: &RecoveryReport) -> String {
     let mut lines: Vec<String> = report.corruptions.iter().map(ToString::to_string).collect();
     if let Some(torn) = &report.torn {
-        lines.push(format!("the last write was cut short: {} to {}", torn.range.start, torn.range.end));
+        lines.push(format!("the last write was cut short: {} to {}", torn.start, torn.end));
     }
     lines.extend(report.strays.iter().map(|path| format!("not a file of the store: {}", path.display())));
     if lines.is_empty() { "damage  none seen\n".to_owned() } else { format!("damage  {}\n", lines.join("\n        ")) }

@@ -7,7 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -100,19 +100,19 @@ impl Dispatcher {
         lock(&self.cursor)
     }
 
-    /// Feeds chosen queues, and the index, once more from the whole log below `end`. `progress` gets how far it is.
+    /// Feeds chosen queues, and the index, from a range of the log. `progress` gets how far it is.
     pub(crate) fn repair(
         &self,
         selection: &Selection,
-        end: LogOffset,
-        progress: &mut dyn FnMut(LogOffset) -> Result<()>,
-    ) -> Result<DispatchCursor> {
-        let mut cursor = DispatchCursor { at: self.log.range().start, store_ms: 0 };
-        while cursor.at < end {
-            cursor = self.feed(cursor, end, 16 * STEP_BYTES, selection)?;
-            progress(cursor.at)?;
+        range: Range<LogOffset>,
+        progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
+    ) -> Result<()> {
+        let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
+        while cursor.at < range.end {
+            cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
+            progress(cursor)?;
         }
-        Ok(cursor)
+        Ok(())
     }
 
     /// How many entries got no place.
@@ -147,7 +147,6 @@ impl Dispatcher {
         for run in runs.all {
             self.append(&run)?;
         }
-        self.index.write_out()?;
         Ok(DispatchCursor { at, store_ms })
     }
 
@@ -198,14 +197,8 @@ impl Dispatcher {
         if record.sys_flag().transaction() == Transaction::Rollback {
             return Ok(());
         }
-        let (topic, at) = (record.topic(), LogOffset::new(record.log_offset()));
-        if let Some(key) = record.unique_key() {
-            self.index.put(&topic, &key, at, record.store_ms())?;
-        }
-        for key in record.keys() {
-            self.index.put(&topic, &key, at, record.store_ms())?;
-        }
-        Ok(())
+        let keys = record.unique_key().into_iter().chain(record.keys());
+        self.index.put(&record.topic(), keys, LogOffset::new(record.log_offset()), record.store_ms())
     }
 
     fn append(&self, run: &Run) -> Result<()> {

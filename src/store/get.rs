@@ -291,7 +291,8 @@ impl Shared {
         // Dispatch stands still meanwhile: it must not append to a queue that begins anew.
         let cursor = self.dispatcher.pause();
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
-        compare(&self.dispatcher, &self.queues, &selection, cursor.at, &mut |_, _| {})?;
+        let range = self.log.range().start..cursor.at;
+        compare(&self.dispatcher, &self.queues, &selection, range, &mut |_| Ok(()))?;
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ impl Content {
                 ScanItem::Damaged(damage) => damaged.push(damage.range),
             }
         }
-        let queues = store.queues().into_iter().map(|(topic, id)| {
+        let queues = store.queues().expect("the queues can be listed").into_iter().map(|(topic, id)| {
             let queue = queue(store, &topic, id);
             ((topic, id), queue)
         });
@@ -43,7 +43,7 @@ impl Content {
 /// A queue, without entries whose records were deleted with their log file.
 fn queue(store: &MessageStore, topic: &str, id: i32) -> Queue {
     let handle = store.queue(topic, id);
-    let range = handle.range();
+    let range = handle.range().expect("the queue has a range");
     let mut queue = Queue { range: range.start.get()..range.end.get(), entries: Vec::new() };
     let mut from = range.start;
     loop {
@@ -79,7 +79,7 @@ pub(crate) fn check_readers(store: &MessageStore, content: &Content) {
         let (mut got, mut next) = (Vec::new(), from);
         let limits = GetLimits { max_messages: 5, max_bytes: 1 << 20 };
         for _ in 0..=expected.len() {
-            let answer = store.get(topic, *id, next, limits, &TagFilter::All).expect("the queue can be got");
+            let answer = store.get(topic, *id, next, limits, &TagFilter::all()).expect("the queue can be got");
             assert_eq!(answer.range.start.get()..answer.range.end.get(), queue.range, "getting {topic}/{id}");
             if answer.status != GetStatus::Found {
                 break;

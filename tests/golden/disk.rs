@@ -63,12 +63,23 @@ fn list(path: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
     seen.insert(path.to_owned(), Seen { bytes: found.len(), modified, content: hasher.finish() });
 }
 
+/// The files of a folder and the folders in it, with their lengths.
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let seen = listing(folder).into_iter().filter(|(path, _)| path.is_file());
+    seen.map(|(path, seen)| (path, seen.bytes)).collect()
+}
+
 /// The bytes of the log files of a store by their names, which are log offsets.
 pub(crate) fn log_files(store: &Path) -> BTreeMap<u64, Vec<u8>> {
-    let files = fs::read_dir(store.join("commitlog")).expect("the store has a log");
-    let files = files.map(|file| file.expect("the log can be listed").path());
+    files_by_offset(&store.join("commitlog"))
+}
+
+/// The bytes of the files of a folder whose names are offsets.
+pub(crate) fn files_by_offset(folder: &Path) -> BTreeMap<u64, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files = files.map(|file| file.expect("the folder can be listed").path());
     let named = files.filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.clone())));
-    named.map(|(base, path)| (base, fs::read(path).expect("a log file can be read"))).collect()
+    named.map(|(base, path)| (base, fs::read(path).expect("the file can be read"))).collect()
 }
 
 /// The bytes of a piece of the log that does not cross a file's end.

@@ -1,6 +1,6 @@
 //! Stores that open without a question: they end cleanly, were killed, or are torn at their end.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mqlog::{GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
@@ -8,7 +8,7 @@ use mqlog::{GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilt
 use crate::Counts;
 use crate::compare::{check_keys, check_queues, check_records};
 use crate::content::{Content, check_readers, query};
-use crate::disk::{Copy, log_bytes, log_files};
+use crate::disk::{Copy, files, files_by_offset, log_files};
 use crate::expected::{Golden, Keys, Store, text};
 
 /// How many messages are put into a store after it was compared.
@@ -23,6 +23,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
         opened.unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let before = log_files(&copy.path());
+    let lengths = lengths(store, &copy.path());
 
     let opened = open();
     let report = opened.recovery_report();
@@ -30,9 +31,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
     assert_eq!(report.corruptions, [], "{name}");
     assert_eq!(report.torn.is_some(), store.is_torn(), "{name}: {:?}", report.torn);
     if let Some(torn) = &report.torn {
-        let kept = fs::read(torn.kept_in.as_ref().expect("what was cut is kept")).expect("what was cut can be read");
-        let cut = log_bytes(&before, torn.range.start.get(), kept.len() as u64);
-        assert!(!kept.is_empty() && kept == cut, "{name}: what is kept is not what was cut");
+        check_kept(name, &copy.path(), &before, torn.start.get());
     }
     let content = Content::read(&opened);
     assert_eq!(content.log, store.log_range(), "{name}: the range of the log differs");
@@ -51,7 +50,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
     let more = put_more(&opened, &content);
     let content = check_more(name, &opened, &content, &more);
     opened.close().unwrap_or_else(|error| panic!("{name}: {error}"));
-    check_lengths(name, &copy.path(), store.log_file_bytes());
+    check_lengths(name, &copy.path(), &lengths);
 
     let opened = open();
     check_clean(name, &opened);
@@ -66,12 +65,27 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
     Counts { stores: 1, records: golden.records(store).len(), entries, keys: keys.len() }
 }
 
+/// What was cut from the log is in `mqlog/cut`, in files named by log offset; only zeros need not be kept.
+fn check_kept(name: &str, store: &Path, before: &BTreeMap<u64, Vec<u8>>, cut_from: u64) {
+    let kept: BTreeMap<u64, Vec<u8>> = files_by_offset(&store.join("mqlog/cut"));
+    assert!(!kept.is_empty(), "{name}: nothing is kept of what was cut");
+    for (base, file) in before {
+        let bytes = file.iter().enumerate().map(|(at, byte)| (base + at as u64, *byte));
+        for (offset, byte) in bytes.filter(|(offset, byte)| *offset >= cut_from && *byte != 0) {
+            let piece = kept.range(..=offset).next_back();
+            let found = piece.and_then(|(start, piece)| piece.get(usize::try_from(offset - start).ok()?));
+            assert_eq!(found, Some(&byte), "{name}: byte {offset} of the log is not kept");
+        }
+    }
+}
+
 fn check_clean(name: &str, store: &MessageStore) {
     let report = store.recovery_report();
     assert!(report.clean && !report.foreign_writer, "{name}: {report:?}");
     assert_eq!(report.corruptions, [], "{name}");
     assert!(report.torn.is_none() && report.repaired_blanks.is_empty(), "{name}: {report:?}");
-    assert!(report.queues_rebuilt == 0 && !report.index_rebuilt, "{name}: {report:?}");
+    let is_untouched = report.queues_compared == 0 && report.queues_repaired.is_empty() && !report.index_rebuilt;
+    assert!(is_untouched, "{name}: {report:?}");
 }
 
 /// A message that was put, and where it should stand in its queue.
@@ -126,7 +140,7 @@ pub(crate) fn check_more(name: &str, store: &MessageStore, old: &Content, more: 
         assert_eq!(record["log_offset"], one.log_offset, "{name}");
         assert_eq!(text(&record["properties"]["KEYS"]), one.key, "{name}");
         let limits = GetLimits { max_messages: 1, max_bytes: 1 << 20 };
-        let answer = store.get(&one.topic, one.queue_id, one.queue_offset, limits, &TagFilter::All);
+        let answer = store.get(&one.topic, one.queue_id, one.queue_offset, limits, &TagFilter::all());
         let answer = answer.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(answer.messages[0].body(), one.key.as_bytes(), "{name}");
         let keys = Keys::from([((one.topic.clone(), one.key.clone()), vec![one.log_offset])]);
@@ -135,9 +149,23 @@ pub(crate) fn check_more(name: &str, store: &MessageStore, old: &Content, more: 
     content
 }
 
-/// RocketMQ refuses a log whose files have more than one length.
-fn check_lengths(name: &str, store: &Path, bytes: usize) {
-    for (base, file) in log_files(store) {
-        assert_eq!(file.len(), bytes, "{name}: the length of log file {base}");
+/// The lengths that files should have: those of the store, where it has files of the kind to tell.
+fn lengths(store: &Store, root: &Path) -> Vec<(&'static str, u64)> {
+    let slots_and_entries = store.size("--index-slots") * 4 + store.size("--index-entries") * 20;
+    let lengths = [
+        ("commitlog", store.size("--commit-log-file-bytes")),
+        ("consumequeue", store.size("--queue-file-entries") * 20),
+        ("index", 40 + slots_and_entries),
+    ];
+    let has_files = |folder: &str| root.join(folder).exists() && !files(&root.join(folder)).is_empty();
+    lengths.into_iter().filter(|(folder, _)| has_files(folder)).collect()
+}
+
+/// Files that mqlog made are as long as those that were there.
+fn check_lengths(name: &str, root: &Path, lengths: &[(&str, u64)]) {
+    for (folder, bytes) in lengths {
+        for (path, found) in files(&root.join(folder)) {
+            assert_eq!(found, *bytes, "{name}: the length of {}", path.display());
+        }
     }
 }
