@@ -228,7 +228,7 @@ impl CommitLog {
     /// - [`Error::Poisoned`] or [`Error::Closed`] if the log takes no appends any more
     ///
     /// # Panics
-    /// Never: a unit of one message places one record.
+    /// Never: one message is placed as one record.
     pub fn append(&self, message: &Message<'_>, cursor: &QueueCursor) -> Result<Appended> {
         message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
         if super::unit::light_queues(message).next().is_some() {

@@ -156,7 +156,7 @@ fn without_watermark_a_valid_record_behind_a_bad_one_is_corruption_with_its_exac
             let (records, damages) = contents(&opened.log);
             assert_eq!(records.iter().map(|record| record.3[0]).collect::<Vec<_>>(), whole);
             let file_end = at / 1024 * 1024 + 1024;
-            assert_eq!(damages, [at..next.min(file_end)]);
+            assert_eq!((damages.len(), damages[0].clone()), (1, at..next.min(file_end)));
             assert!(matches!(opened.log.read(placed[bad].log_offset), Err(Error::Corrupt(_))));
             let cursor = cursor(9);
             put(&opened.log, &cursor, &[9]);
@@ -207,7 +207,8 @@ fn damage_below_the_watermark_is_corruption() {
         put(&opened.log, &cursor(6), b"on");
         opened.log.flush().unwrap();
         let (records, damages) = contents(&opened.log);
-        assert_eq!((records.len(), damages), (6, vec![last.log_offset.get()..last.end().get()]));
+        assert_eq!((records.len(), damages.len()), (6, 1));
+        assert_eq!(damages[0], last.log_offset.get()..last.end().get());
     }
 }
 
@@ -224,7 +225,7 @@ fn a_flipped_bit_at_any_byte_of_a_record_is_found() {
         let opened = copy.salvage();
         assert!(matches!(opened.log.read(damaged.log_offset), Err(Error::Corrupt(_))), "byte {at}");
         let (records, damages) = contents(&opened.log);
-        assert_eq!((records.len(), damages), (7, vec![range.clone()]), "byte {at}");
+        assert_eq!((records.len(), damages.len(), &damages[0]), (7, 1, &range), "byte {at}");
         drop(opened);
         if at % 5 == 0 {
             forget(&copy);
@@ -261,7 +262,7 @@ fn a_blank_with_two_wrong_fields_is_damage() {
     assert_eq!(kit.refused().range, at..1024);
     let opened = kit.salvage();
     let (records, damages) = contents(&opened.log);
-    assert_eq!((records.len(), damages), (6, vec![at..1024]));
+    assert_eq!((records.len(), damages.len(), damages[0].clone()), (6, 1, at..1024));
     assert!(!kit.bytes(at..at + 4).starts_with(&BLANK_MAGIC.to_be_bytes()));
 }
 

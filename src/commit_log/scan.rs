@@ -77,7 +77,10 @@ impl CommitLog {
         let file = self.shared.files.find(offset.get()).ok_or_else(out_of_range)?;
         let window = self.window(&file, offset.get())?;
         match self.shared.rules.judge(&window, offset.get(), file.end() - offset.get()) {
-            Found::Record(_) => Ok(MessageView::new(&window).expect("the record was judged whole")),
+            Found::Record(_) => MessageView::new(&window).map_err(|error| {
+                let range = offset.get()..offset.get() + 8;
+                damage(&file, range, &error.to_string())
+            }),
             Found::Blank | Found::Nothing => {
                 Err(damage(&file, offset.get()..offset.get() + 8, "no record begins here"))
             }
@@ -110,8 +113,8 @@ impl CommitLog {
                 let next = LogOffset::new(file.end());
                 Ok(Some((ScanItem::Blank(at..next), next)))
             }
-            Found::Nothing => self.damaged_item(&file, at, end, "nothing stands where a record should begin"),
-            Found::Bad(reason) => self.damaged_item(&file, at, end, &reason),
+            Found::Nothing => self.damaged_item(&file, at, "nothing stands where a record should begin"),
+            Found::Bad(reason) => self.damaged_item(&file, at, &reason),
         }
     }
 
@@ -119,10 +122,9 @@ impl CommitLog {
         &self,
         file: &Arc<MappedFile>,
         at: LogOffset,
-        end: LogOffset,
         reason: &str,
     ) -> Result<Option<(ScanItem, LogOffset)>> {
-        let next = self.resync(file, at.get())?.min(end.get());
+        let next = self.resync(file, at.get())?;
         let corruption = Corruption { path: file.path().into(), range: at.get()..next, reason: reason.to_owned() };
         Ok(Some((ScanItem::Damaged(corruption), LogOffset::new(next))))
     }
@@ -195,16 +197,19 @@ impl CommitLog {
         Ok((next, visit(Walked::Damaged(corruption))?))
     }
 
-    /// The next whole record behind `at` in its file, else the file's end.
+    /// The next whole record behind `at` in its file, else the end of what can be read there.
     fn resync(&self, file: &Arc<MappedFile>, at: u64) -> Result<u64> {
         let mut from = at + 1;
-        let published = file.base() + file.published();
+        // A part is published a moment before it counts as written.
+        let published = (file.base() + file.published()).min(self.range().end.get());
         while from < published {
             let window = self.window(file, from)?;
             for distance in candidates(&window) {
                 let start = from + distance as u64;
                 let record = self.window(file, start)?;
-                if let Found::Record(_) = self.shared.rules.judge(&record, start, file.end() - start) {
+                if start < published
+                    && let Found::Record(_) = self.shared.rules.judge(&record, start, file.end() - start)
+                {
                     return Ok(start);
                 }
             }

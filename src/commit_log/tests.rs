@@ -573,3 +573,57 @@ fn after_it_was_shut_a_log_writes_nothing() {
         assert_eq!(bodies(&kit.open().log).len(), if grouped { 1 } else { 2 });
     }
 }
+
+#[test]
+fn a_panic_while_a_record_is_placed_stops_the_log() {
+    for grouped in BOTH {
+        let kit = Kit::new(4096, grouped);
+        let opened = kit.open();
+        let cursor = cursor(0);
+        let first = put(&opened.log, &cursor, b"first");
+        opened.log.flush().unwrap();
+        let message = Message::new("t").body(b"second");
+        let mut unit = Unit::encode(&[&message], opened.log.encoding(DEFAULT_HOST), Vec::new()).unwrap();
+        let place = std::panic::AssertUnwindSafe(|| {
+            let cursors = Cursors { queue: &cursor, light: &[] };
+            opened.log.append_unit(&mut unit, cursors, &mut |_| panic!("on purpose"))
+        });
+        std::panic::catch_unwind(place).unwrap_err();
+        assert!(matches!(try_put(&opened.log, 0, &cursor, &[b"x"]), Err(Error::Poisoned { .. })));
+        assert!(matches!(opened.log.flush(), Err(Error::Poisoned { .. })));
+        assert_eq!(opened.log.range().end, first.end());
+        assert_eq!(opened.log.read(first.log_offset).unwrap().body(), b"first");
+        drop(opened);
+        assert_eq!(bodies(&kit.open().log), [b"first"]);
+    }
+}
+
+#[test]
+fn blocks_are_added_beside_appends_without_touching_them() {
+    for grouped in BOTH {
+        let kit = Kit::new(5 << 20, grouped);
+        let opened = kit.open_threaded();
+        let log = &opened.log;
+        thread::scope(|scope| {
+            for number in 0..3_u8 {
+                scope.spawn(move || {
+                    let cursor = cursor(0);
+                    for count in 0..400_u32 {
+                        let placed = try_put(log, number.into(), &cursor, &[&vec![number; 8000]]).unwrap()[0];
+                        if count % 8 == 0 {
+                            log.flush().unwrap();
+                            assert!(log.read(placed.log_offset).is_ok());
+                        }
+                    }
+                });
+            }
+        });
+        log.flush().unwrap();
+        let records = log.scan(LogOffset::ZERO).filter(|item| !matches!(item, Ok(ScanItem::Blank(_))));
+        let records = records.map(|item| match item {
+            Ok(ScanItem::Record(view)) => view.body().iter().all(|byte| i32::from(*byte) == view.queue_id()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(records.filter(|right| *right).count(), 1200);
+    }
+}
