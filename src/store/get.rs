@@ -220,7 +220,12 @@ impl Shared {
                 }
                 let after = item.queue_offset + u64::from(item.count);
                 if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
-                    match self.fetch(queue, &item)? {
+                    let fetched = self.fetch(queue, &item);
+                    if fetched.is_err() && !result.messages.is_empty() {
+                        // What was found so far counts; the next get begins with the failure.
+                        break 'entries;
+                    }
+                    match fetched? {
                         Fetched::Message(message) if filter.accepts(message.tags().as_deref()) => {
                             bytes += message.bytes().len();
                             result.messages.push(message);

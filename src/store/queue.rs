@@ -63,7 +63,7 @@ impl QueueHandle {
     /// it is when the iterator gets there.
     #[must_use]
     pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
-        QueueIter { handle: self.clone(), next: from, items: VecDeque::new(), repaired_at: None }
+        QueueIter { handle: self.clone(), next: from.min(QueueOffset::MAX), items: VecDeque::new(), repaired_at: None }
     }
 
     /// The entries of the queue whose records are in the log, from an offset on.
@@ -122,9 +122,10 @@ impl QueueIter {
         loop {
             let Some(queue) = self.fill()? else { return Ok(None) };
             let Some(item) = self.items.pop_front() else { return Ok(None) };
+            // An error is an item too: the next one comes after it.
+            self.next = item.queue_offset + u64::from(item.count);
             match self.handle.shared.fetch(&queue, &item)? {
                 Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
-                    self.next = item.queue_offset + u64::from(item.count);
                     return Err(Error::OutOfRange {
                         offset: item.queue_offset.get(),
                         available: queue.range().start.get()..queue.range().end.get(),
@@ -134,12 +135,10 @@ impl QueueIter {
                     self.repaired_at = Some(item.queue_offset);
                     self.handle.shared.rebuild(&queue)?;
                     self.items.clear();
+                    self.next = item.queue_offset;
                 }
-                Fetched::Message(message) => {
-                    self.next = item.queue_offset + u64::from(item.count);
-                    return Ok(Some(message));
-                }
-                Fetched::Gone => self.next = item.queue_offset + u64::from(item.count),
+                Fetched::Message(message) => return Ok(Some(message)),
+                Fetched::Gone => {}
             }
         }
     }
