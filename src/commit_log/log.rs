@@ -5,11 +5,11 @@
 //! - The next file is prepared, and blocks are allocated, before they are needed where a background task runs; an
 //!   append that comes earlier does it itself, without the lock.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
-use super::delete::Deleted;
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
 use super::unit::{Appended, Cursors, Encoding, Unit};
@@ -35,6 +35,15 @@ const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
 const LOCK_TRIES: u32 = 40;
 /// Pages are touched this far ahead of the writer.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Files that are no longer part of the log.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Still on disk, lowest first. One that cannot be removed keeps those behind it: the log must not get a gap.
+    pub(super) waiting: VecDeque<Arc<MappedFile>>,
+    /// Removed, for as long as somebody holds them.
+    pub(super) pinned: Vec<Weak<MappedFile>>,
+}
 
 /// What all handles of one log share.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::scan::Walked;
-use super::*;
+use super::super::*;
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
 use crate::drive::Drive;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::test_kit::*;
-use super::*;
+use super::super::*;
+use super::kit::*;
 use crate::error::Error;
 use crate::offset::{LogOffset, QueueCursor};
 

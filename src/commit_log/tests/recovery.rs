@@ -1,8 +1,8 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use super::test_kit::*;
-use super::*;
+use super::super::*;
+use super::kit::*;
 use crate::error::Error;
 use crate::format::record::{BLANK_MAGIC, encode_blank};
 use crate::offset::LogOffset;
@@ -181,7 +181,9 @@ fn stale_records_behind_the_end_do_not_count() {
         stale.clock.0.fetch_sub(earlier, Ordering::Relaxed);
         fs::remove_file(stale.log_file(0)).unwrap();
         let old = stale.open();
-        (0..5).for_each(|_| drop(put(&old.log, &cursor(0), &[0xAA; 100])));
+        for _ in 0..5 {
+            put(&old.log, &cursor(0), &[0xAA; 100]);
+        }
         let last = put(&old.log, &cursor(queue_offset), &[0xAA; 100]);
         old.log.flush().unwrap();
         drop(old);
@@ -227,7 +229,7 @@ fn a_flipped_bit_at_any_byte_of_a_record_is_found() {
         let (records, damages) = contents(&opened.log);
         assert_eq!((records.len(), damages.len(), &damages[0]), (7, 1, &range), "byte {at}");
         drop(opened);
-        if at % 5 == 0 {
+        if at.is_multiple_of(5) {
             forget(&copy);
             assert_eq!(copy.refused().range, range);
         }
@@ -354,13 +356,17 @@ fn whatever_happens_to_the_files_beside_the_log_the_log_is_right() {
             let kit = Kit::new(1024, false);
             let opened = kit.open();
             let cursor = cursor(0);
-            (0..3).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+            for number in 0..3 {
+                put(&opened.log, &cursor, &[number; 100]);
+            }
             opened.log.flush().unwrap();
             drop(opened);
             let path = kit.path("mqlog").join(name);
             let older = fs::read(&path).ok();
             let opened = kit.open();
-            (3..7).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+            for number in 3..7 {
+                put(&opened.log, &cursor, &[number; 100]);
+            }
             opened.log.flush().unwrap();
             put(&opened.log, &cursor, &[7; 100]);
             drop(opened);
@@ -421,10 +427,14 @@ fn what_a_failed_sync_left_is_written_again_before_it_counts() {
     let kit = Kit::new(1024, true);
     let opened = kit.open();
     let cursor = cursor(0);
-    (0..3).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+    for number in 0..3 {
+        put(&opened.log, &cursor, &[number; 100]);
+    }
     opened.log.flush().unwrap();
     opened.log.save_watermark().unwrap();
-    (3..6).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+    for number in 3..6 {
+        put(&opened.log, &cursor, &[number; 100]);
+    }
     kit.faults.fail("sync", "/00000000");
     opened.log.flush().unwrap_err();
     kit.faults.mend();
