@@ -319,6 +319,12 @@ impl Shared {
         let light =
             light_queues(first).map(|name| self.queues.get_or_create(name, light_queue_id(name, first.queue_id)));
         let light: Vec<Arc<ConsumeQueue>> = light.collect::<Result<_>>()?;
+        for (index, other) in light.iter().enumerate() {
+            if Arc::ptr_eq(other, &queue) || light[..index].iter().any(|before| Arc::ptr_eq(before, other)) {
+                let reason = format!("it names queue {}/{} twice", other.topic(), other.queue_id());
+                return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
+            }
+        }
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
         let buffer = BUFFER.take();
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
