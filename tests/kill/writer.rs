@@ -89,7 +89,7 @@ fn writes_until_it_is_killed() {
         thread::spawn(move || produce(&store, producer, &put));
     }
     loop {
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(2));
         let range = store.log_range();
         if round % 5 == 4 && store.delete_before(LogOffset::new((range.start.get() + range.end.get()) / 2)).unwrap() > 0 {
             println!("deleted");
@@ -101,7 +101,7 @@ fn produce(store: &MessageStore, producer: u64, put: &AtomicU64) {
     let mut random = Random(producer);
     let mut number = 0;
     // Enough for a round; more would only make the looking long.
-    while put.load(Ordering::Relaxed) < 600 {
+    while put.load(Ordering::Relaxed) < 300 {
         let left = BLOCK - number % BLOCK;
         let count = if random.below(4) == 0 { 1 + random.below(left) } else { 1 };
         let messages: Vec<_> = (number..number + count).map(|number| build(producer, number)).collect();
