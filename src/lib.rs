@@ -1,4 +1,78 @@
-//! mqlog: the persistence core of a message broker.
+//! mqlog is the persistence core of a message broker: durable queues on one commit log, in Apache RocketMQ's files.
+//!
+//! # Contents
+//!
+//! - [Thirty seconds](#thirty-seconds): put, get, query
+//! - [Which type for which job](#which-type-for-which-job)
+//! - [When a message is durable](#when-a-message-is-durable)
+//! - [When something is wrong](#when-something-is-wrong)
+//! - [The files](#the-files), and the page of [`format`]
+//! - [`MessageStore::open`] and [`StoreOptions`], where to start
+//!
+//! # Thirty seconds
+//!
+//! ```
+//! use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+//! # let dir = tempfile::tempdir()?;
+//! # let root = dir.path().join("orders.store");
+//! let store = MessageStore::open(StoreOptions::new(root).flush(FlushPolicy::Sync))?;
+//! let put = store.put(Message::new("orders").queue(0).tags("paid").key("o-17").body(b"..."))?; // durable here
+//!
+//! for message in store.queue("orders", 0).iter_from(put.queue_offset) {
+//!     assert_eq!(message?.body(), b"...");
+//! }
+//! for message in store.query("orders", "o-17", ..)? {
+//!     assert_eq!(message?.log_offset(), put.log_offset);
+//! }
+//! store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which type for which job
+//!
+//! | you want to | use |
+//! |---|---|
+//! | open a directory, with sizes and policies | [`StoreOptions`], [`MessageStore::open`]; what it found is in [`RecoveryReport`] |
+//! | put messages | [`Message`], [`MessageStore::put`], [`put_batch`](MessageStore::put_batch); the answer is [`Appended`] |
+//! | keep many messages in flight | [`MessageStore::append`], then [`wait_durable`](MessageStore::wait_durable) or [`on_durable`](MessageStore::on_durable) |
+//! | read a queue | [`MessageStore::queue`] and [`QueueHandle::iter_from`] |
+//! | serve consumers as RocketMQ does | [`MessageStore::get`] with [`GetLimits`] and [`TagFilter`]; [`GetStatus`] says why there is nothing |
+//! | wait for a message | [`MessageStore::wait`] |
+//! | find messages by key, by time, by id | [`MessageStore::query`], [`QueueHandle::offset_by_time`], [`MessageStore::read_by_id`] |
+//! | read everything in order, damage included | [`MessageStore::scan`] |
+//! | look into a store without changing it | [`StoreOptions::read_only`]; [`MessageStore::verify`] checks it |
+//! | delete old messages | [`MessageStore::delete_before`], [`delete_older_than`](MessageStore::delete_older_than) |
+//! | drive background work by hand | [`Drive::Manual`] |
+//! | use a part alone | [`CommitLog`], [`ConsumeQueue`], [`IndexFile`], [`FlushService`] |
+//! | read or write RocketMQ's bytes | [`format`] |
+//! | put another disk below | [`disk`] |
+//!
+//! What is read is a [`MessageView`]: a record, checked and without a copy, that outlives its file's deletion and the
+//! store. [`LogOffset`] counts bytes of the log, [`QueueOffset`] messages of a queue.
+//!
+//! # When a message is durable
+//!
+//! | policy | when `put` has returned, the message survives |
+//! |---|---|
+//! | [`FlushPolicy::Sync`] | kill -9 and power loss |
+//! | [`FlushPolicy::Async`], the default | kill -9; a power loss only if it is below [`MessageStore::durable_offset`] |
+//! | [`FlushPolicy::Manual`] | as `Async`, but only the caller flushes |
+//!
+//! # When something is wrong
+//!
+//! There is one [`Error`], whose variants say what can be done. A full disk passes without reopening
+//! ([`Error::DiskFull`]); after a failed write or sync the store takes no more appends ([`Error::Poisoned`]) until it is
+//! opened again. Damage to what was durable is [`Error::Corrupt`], and [`RecoveryMode`] says what an opening does about
+//! it. What a crash left half-written at the end of the log is cut, kept in `mqlog/cut/` and reported.
+//!
+//! A mapped file that another program truncates, and an I/O error while a mapped page is read, end the process with a
+//! signal; network file systems are not supported.
+//!
+//! # The files
+//!
+//! RocketMQ's, described in [`format`], and a folder `mqlog/` for what RocketMQ has no place for; it is ignored by
+//! RocketMQ and rebuilt where it is missing. So a broker's directory opens here, and a store's directory in a broker.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod checkpointer;
 mod clock;

@@ -274,7 +274,8 @@ fn restore_index(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<boo
         Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),
     };
-    let restored = parts.index.restore(&derived.index, store_ms)?;
+    let end = derived.log_offset.min(log.range().end);
+    let restored = parts.index.restore(&derived.index, end, store_ms)?;
     Ok(restored == index_file::Restored::Done)
 }
 

@@ -47,6 +47,9 @@ fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Out
     for damage in &report.corruptions {
         output.object(&json::damage(damage))?;
     }
+    for stray in &report.strays {
+        output.object(&Object::default().field("stray", stray.display().to_string()))?;
+    }
     for (topic, queue_id) in store.queues()? {
         let range = store.queue(&topic, queue_id).range()?;
         let object = Object::default()

@@ -1,5 +1,7 @@
 //! Growing a queue, live and in a rebuild: the same code, which in a rebuild writes only what differs.
 
+use std::ops::Range;
+
 use super::entry_files::{Kind, is_missing};
 use super::extension::Extension;
 use super::queue::{ConsumeQueue, Extent, Writer};
@@ -85,7 +87,8 @@ impl ConsumeQueue {
 
     /// Lets the queue go on at `to`, where the messages between its end and there were lost with their records.
     ///
-    /// A plain queue gets fillers, which readers skip.
+    /// A plain queue gets fillers, which readers skip; also where an entry of a lost record was left, so that the queue
+    /// is what a rebuild from the log alone makes of it.
     pub(crate) fn skip_to(&self, to: QueueOffset) -> Result<()> {
         let mut writer = self.writer();
         let (to, extent) = (to.get(), self.extent());
@@ -97,7 +100,7 @@ impl ConsumeQueue {
         }
         check_range(to, 0)?;
         if self.files.kind() == Kind::Plain {
-            self.fill(&mut writer, extent.next, to)?;
+            self.fill(&mut writer, extent.next..to, |_| false)?;
         }
         self.publish(|extent| {
             extent.next = to;
@@ -148,19 +151,20 @@ impl ConsumeQueue {
         if !stale.is_empty() {
             self.remove_files(writer, &stale)?;
         }
-        self.fill(writer, lowest * self.files.per_file(), from)
+        let is_entry = |entry: &[u8]| matches!(QueueEntry::decode(entry), Ok(Some(_)));
+        self.fill(writer, lowest * self.files.per_file()..from, is_entry)
     }
 
-    /// Replaces what is no entry by fillers.
-    fn fill(&self, writer: &mut Writer, from: u64, to: u64) -> Result<()> {
-        let mut first = from;
-        while first < to {
+    /// Replaces the entries of a range by fillers, but for those to be kept.
+    fn fill(&self, writer: &mut Writer, entries: Range<u64>, is_kept: impl Fn(&[u8]) -> bool) -> Result<()> {
+        let mut first = entries.start;
+        while first < entries.end {
             let (file, position) = self.files.place(first);
             let open = self.open_or_create(writer, file, true)?;
-            let mut bytes = self.files.read(first, to - first)?;
+            let mut bytes = self.files.read(first, entries.end - first)?;
             let mut changed = false;
             for entry in bytes.chunks_exact_mut(QueueEntry::BYTES) {
-                if !matches!(QueueEntry::decode(entry), Ok(Some(_))) {
+                if *entry != QueueEntry::FILLER && !is_kept(entry) {
                     entry.copy_from_slice(&QueueEntry::FILLER);
                     changed = true;
                 }

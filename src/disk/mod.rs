@@ -8,6 +8,8 @@ mod lock;
 mod overlay;
 mod real;
 mod storage;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::io;

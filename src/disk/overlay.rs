@@ -16,7 +16,7 @@ use std::io;
 use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 
@@ -148,8 +148,7 @@ impl Disk for OverlayDisk {
         while let Some(next) = dirs.pop() {
             match self.find(&names, next) {
                 Ok((_, None)) => {}
-                Ok(_) if dirs.is_empty() => return Err(io::ErrorKind::AlreadyExists.into()),
-                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => names.put(next, Node::Dir),
                 Err(error) => return Err(error),
             }
@@ -221,8 +220,6 @@ impl Disk for OverlayDisk {
 struct Content {
     /// The base's file behind it, if there is one.
     base_path: PathBuf,
-    /// The base's open file while somebody has it, so that all handles read the same one.
-    open: Mutex<Option<Weak<dyn DiskFile>>>,
     /// `None` as long as it is as on the base.
     changed: RwLock<Option<Changed>>,
 }
@@ -246,7 +243,7 @@ impl Changed {
 
 impl Content {
     fn new(path: &Path) -> Self {
-        Self { base_path: path.to_path_buf(), open: Mutex::default(), changed: RwLock::default() }
+        Self { base_path: path.to_path_buf(), changed: RwLock::default() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Option<Changed>> {
@@ -263,17 +260,9 @@ impl Content {
     }
 
     fn open(self: &Arc<Self>, disk: &dyn Disk) -> io::Result<OverlayFile> {
-        let content = Arc::clone(self);
-        if self.read().as_ref().is_some_and(|changed| changed.shown == 0) {
-            return Ok(OverlayFile { content, base: None });
-        }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = match open.as_ref().and_then(Weak::upgrade) {
-            Some(base) => base,
-            None => disk.open(&self.base_path, OpenMode::Read)?,
-        };
-        *open = Some(Arc::downgrade(&base));
-        Ok(OverlayFile { content, base: Some(base) })
+        let emptied = self.read().as_ref().is_some_and(|changed| changed.shown == 0);
+        let base = if emptied { None } else { Some(disk.open(&self.base_path, OpenMode::Read)?) };
+        Ok(OverlayFile { content: Arc::clone(self), base })
     }
 }
 
@@ -300,11 +289,8 @@ impl OverlayFile {
 
     fn change(&self, edit: impl FnOnce(&mut Changed) -> io::Result<()>) -> io::Result<()> {
         let mut changed = self.content.write();
-        let before = match changed.take() {
-            Some(changed) => changed,
-            None => Changed::new(self.base()?.info()?.bytes),
-        };
-        let now = changed.insert(before);
+        let bytes = if changed.is_none() { self.base()?.info()?.bytes } else { 0 };
+        let now = changed.get_or_insert_with(|| Changed::new(bytes));
         now.stamp = STAMP.fetch_add(1, Ordering::Relaxed);
         edit(now)
     }
@@ -338,9 +324,6 @@ impl DiskFile for OverlayFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        if i64::try_from(bytes).is_err() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
         self.change(|changed| {
             changed.pages.split_off(&bytes.div_ceil(PAGE_BYTES));
             if let Some(Some(page)) = changed.pages.get_mut(&(bytes / PAGE_BYTES)) {
@@ -405,5 +388,369 @@ impl DiskFile for OverlayFile {
 
     fn as_std(&self) -> Option<&std::fs::File> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::SystemTime;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::super::RealDisk;
+    use super::*;
+
+    fn overlay() -> OverlayDisk {
+        OverlayDisk::new(Arc::new(RealDisk))
+    }
+
+    /// A folder with a file of 10,000 bytes, an empty one, and one in a folder below.
+    fn base() -> TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("d")).expect("a folder below");
+        for (name, bytes) in [("f0", 10_000), ("f1", 0), ("d/f2", 4096)] {
+            let bytes: Vec<u8> = (0..bytes).map(|at: u32| (at % 251) as u8 + 1).collect();
+            fs::write(dir.path().join(name), bytes).expect("a file");
+        }
+        dir
+    }
+
+    /// Everything that a change would show in: names, bytes, times, inodes.
+    fn fingerprint(dir: &Path) -> Vec<(PathBuf, SystemTime, [i64; 4], Vec<u8>)> {
+        let mut all = Vec::new();
+        let mut folders = vec![dir.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            let mut paths: Vec<_> =
+                fs::read_dir(&folder).expect("list").map(|entry| entry.expect("name").path()).collect();
+            paths.push(folder.clone());
+            for path in paths {
+                let about = fs::metadata(&path).expect("stat");
+                #[cfg(unix)]
+                let more = {
+                    use std::os::unix::fs::MetadataExt;
+                    [about.ctime(), about.ctime_nsec(), about.ino() as i64, i64::from(about.mode())]
+                };
+                #[cfg(not(unix))]
+                let more = [0; 4];
+                let bytes = if about.is_dir() { Vec::new() } else { fs::read(&path).expect("read") };
+                if about.is_dir() && path != folder {
+                    folders.push(path.clone());
+                }
+                all.push((path, about.modified().expect("time"), more, bytes));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    fn read(file: &dyn DiskFile, len: usize, position: u64) -> Vec<u8> {
+        let mut bytes = vec![0xAA; len];
+        let count = file.read_at(&mut bytes, position).expect("read");
+        bytes.truncate(count);
+        bytes
+    }
+
+    fn names(disk: &OverlayDisk, dir: &Path) -> Vec<String> {
+        disk.list(dir).expect("list").into_iter().map(|listed| listed.name).collect()
+    }
+
+    fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+        result.expect_err("an error").kind()
+    }
+
+    #[test]
+    fn no_change_reaches_the_base() {
+        let (dir, disk) = (base(), overlay());
+        let before = fingerprint(dir.path());
+        let at = |name: &str| dir.path().join(name);
+        let file = disk.open(&at("f0"), OpenMode::ReadWrite).expect("open");
+        file.write_at(b"changed", 4090).expect("write");
+        file.allocate(0..100_000).expect("allocate");
+        file.set_len(50_000).expect("grow");
+        file.set_len(5000).expect("cut");
+        file.sync().expect("sync");
+        disk.open(&at("f1"), OpenMode::Create).expect("empty").write_at(b"x", 0).expect("write");
+        disk.open(&at("new"), OpenMode::Create).expect("create").write_at(b"y", 1 << 40).expect("write");
+        disk.rename(&at("d/f2"), &at("f1")).expect("rename");
+        disk.rename(&at("new"), &at("d/f2")).expect("rename");
+        disk.remove_file(&at("d/f2")).expect("remove");
+        disk.remove_dir(&at("d")).expect("remove the folder");
+        disk.create_dir_all(&at("x/y")).expect("folders");
+        disk.sync_dir(&at("x")).expect("sync");
+        assert!(disk.try_lock(&at("f0"), &*file).expect("lock"));
+        assert_eq!(names(&disk, dir.path()), ["f0", "f1", "x"]);
+        assert_eq!(disk.info(&at("f1")).expect("info").bytes, 4096);
+        assert_eq!(fingerprint(dir.path()), before);
+    }
+
+    #[test]
+    fn an_untouched_file_is_the_base_as_it_is_now() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f1");
+        let file = disk.open(&path, OpenMode::ReadWrite).expect("open");
+        assert_eq!(read(&*file, 10, 0), b"");
+        fs::write(&path, b"grown").expect("another program writes");
+        assert_eq!(read(&*file, 10, 0), b"grown");
+        assert_eq!(disk.info(&path).expect("info"), RealDisk.info(&path).expect("info"));
+        assert_eq!(file.info().expect("info"), RealDisk.info(&path).expect("info"));
+        file.write_at(b"G", 0).expect("write");
+        fs::write(&path, b"grown again").expect("another program writes");
+        assert_eq!(file.info().expect("info").bytes, 5);
+        assert_eq!(read(&*file, 20, 0), b"Grown");
+    }
+
+    #[test]
+    fn every_change_gives_a_file_another_time() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f0");
+        let file = disk.open(&path, OpenMode::ReadWrite).expect("open");
+        let mut seen = vec![disk.info(&path).expect("info").modified_ns];
+        let changes: [&dyn Fn() -> io::Result<()>; 3] =
+            [&|| file.write_at(b"a", 0), &|| file.write_at(b"a", 0), &|| file.set_len(9)];
+        for change in changes {
+            change().expect("a change");
+            let now = disk.info(&path).expect("info");
+            assert_eq!(file.info().expect("info"), now);
+            assert!(!seen.contains(&now.modified_ns));
+            seen.push(now.modified_ns);
+        }
+    }
+
+    #[test]
+    fn two_handles_of_a_file_see_each_others_writes() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f0");
+        let (one, two) = (disk.open(&path, OpenMode::ReadWrite).expect("open"), disk.open(&path, OpenMode::Read));
+        let two = two.expect("open");
+        one.write_at(b"hello", 9998).expect("write");
+        assert_eq!(read(&*two, 10, 9998), b"hello");
+        drop((one, two));
+        assert_eq!(read(&*disk.open(&path, OpenMode::Read).expect("open"), 10, 9998), b"hello");
+        disk.rename(&path, &dir.path().join("g")).expect("rename");
+        assert_eq!(kind(disk.open(&path, OpenMode::Read)), io::ErrorKind::NotFound);
+        assert_eq!(read(&*disk.open(&dir.path().join("g"), OpenMode::Read).expect("open"), 10, 9998), b"hello");
+    }
+
+    #[test]
+    fn a_file_that_the_base_loses_stays_readable_for_its_holder() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f0");
+        let before = fs::read(&path).expect("read");
+        let file = disk.open(&path, OpenMode::ReadWrite).expect("open");
+        fs::remove_file(&path).expect("another program removes it");
+        assert_eq!(read(&*file, 20_000, 0), before);
+        assert_eq!(kind(disk.open(&path, OpenMode::Read)), io::ErrorKind::NotFound);
+        assert_eq!(kind(disk.info(&path)), io::ErrorKind::NotFound);
+        assert_eq!(names(&disk, dir.path()), ["d", "f1"]);
+        file.write_at(b"mine", 0).expect("write");
+        assert_eq!(read(&*file, 6, 0)[..4], *b"mine");
+        assert_eq!(read(&*file, 20_000, 4), before[4..]);
+    }
+
+    #[test]
+    fn a_changed_file_whose_base_was_cut_or_lost_reads_zeros_or_an_error() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f0");
+        let file = disk.open(&path, OpenMode::ReadWrite).expect("open");
+        file.write_at(b"mine", 0).expect("write");
+        fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(5000)).expect("cut below");
+        assert_eq!(read(&*file, 20_000, 5000), [0; 5000]);
+        drop(file);
+        fs::remove_file(&path).expect("another program removes it");
+        assert_eq!(kind(disk.open(&path, OpenMode::ReadWrite)), io::ErrorKind::NotFound);
+        disk.open(&path, OpenMode::Create).expect("an emptied file needs nothing of the base");
+    }
+
+    #[test]
+    fn what_was_not_written_costs_no_memory() {
+        let (dir, disk) = (base(), overlay());
+        let file = disk.open(&dir.path().join("new"), OpenMode::Create).expect("create");
+        file.set_len(1 << 50).expect("grow");
+        file.write_at(&[7], 1 << 49).expect("write");
+        file.write_at(&[0; 8 * PAGE], 1 << 48).expect("write zeros");
+        assert_eq!(read(&*file, 3, (1 << 49) - 1), [0, 7, 0]);
+        let pages = |names: &Names| match names.nodes.get(&dir.path().join("new")) {
+            Some(Node::File(content)) => content.read().as_ref().expect("changed").pages.values().flatten().count(),
+            _ => 0,
+        };
+        assert_eq!(pages(&disk.names()), 1);
+        assert_eq!(kind(file.write_at(&[1], u64::MAX)), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(&*file, 3, u64::MAX), b"");
+    }
+
+    #[test]
+    fn closed_files_that_nobody_changed_are_forgotten() {
+        let (dir, disk) = (base(), overlay());
+        let kept = disk.open(&dir.path().join("f0"), OpenMode::ReadWrite).expect("open");
+        for number in 0..1000 {
+            let path = dir.path().join(format!("d/{number}"));
+            fs::write(&path, b"x").expect("a file");
+            let file = disk.open(&path, OpenMode::ReadWrite).expect("open");
+            if number % 100 == 0 {
+                file.write_at(b"y", 0).expect("write");
+            }
+        }
+        assert!(disk.names().nodes.len() < 150, "{} nodes", disk.names().nodes.len());
+        let again = disk.open(&dir.path().join("f0"), OpenMode::ReadWrite).expect("open");
+        kept.write_at(b"kept", 0).expect("write");
+        assert_eq!(read(&*again, 4, 0), b"kept");
+        let changed = disk.open(&dir.path().join("d/700"), OpenMode::Read).expect("open");
+        assert_eq!(read(&*changed, 4, 0), b"y");
+    }
+
+    #[test]
+    fn nothing_is_mapped_or_handed_to_the_system() {
+        let (dir, disk) = (base(), overlay());
+        let file = disk.open(&dir.path().join("f0"), OpenMode::ReadWrite).expect("open");
+        assert_eq!(kind(file.map(100, OpenMode::Read)), io::ErrorKind::Unsupported);
+        assert!(file.as_std().is_none() && !disk.maps_safely(dir.path()));
+        disk.create_dir_all(&dir.path().join("only/here")).expect("folders");
+        assert!(disk.free_bytes(&dir.path().join("only/here")).expect("free bytes") > 0);
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_and_made_again_is_empty() {
+        let (dir, disk) = (base(), overlay());
+        let below = dir.path().join("d");
+        assert_eq!(kind(disk.remove_dir(&below)), io::ErrorKind::DirectoryNotEmpty);
+        disk.remove_file(&below.join("f2")).expect("remove");
+        disk.remove_dir(&below).expect("remove the folder");
+        fs::write(below.join("f3"), b"x").expect("another program makes a file");
+        assert_eq!(kind(disk.list(&below)), io::ErrorKind::NotFound);
+        disk.create_dir_all(&below).expect("make it again");
+        assert!(names(&disk, &below).is_empty());
+        assert_eq!(kind(disk.open(&below.join("f3"), OpenMode::Read)), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn threads_write_side_by_side() {
+        let (dir, disk) = (base(), overlay());
+        let path = dir.path().join("f0");
+        std::thread::scope(|scope| {
+            for number in 0..4_u64 {
+                let (disk, path) = (&disk, &path);
+                scope.spawn(move || {
+                    let file = disk.open(path, OpenMode::ReadWrite).expect("open");
+                    (0..500).for_each(|at| file.write_at(&[number as u8; 3], (at * 4 + number) * 3).expect("write"));
+                });
+            }
+        });
+        let bytes = read(&*disk.open(&path, OpenMode::Read).expect("open"), 6000, 0);
+        assert!(bytes.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at / 3 % 4));
+    }
+
+    /// One step of the model; paths are numbers of [`PATHS`], handles numbers of a small table.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Open { path: usize, mode: OpenMode, handle: usize },
+        Write { handle: usize, position: u64, len: usize, fill: u8 },
+        SetLen { handle: usize, bytes: u64 },
+        Allocate { handle: usize, end: u64 },
+        Read { handle: usize, position: u64, len: usize },
+        Rename { from: usize, to: usize },
+        Remove { path: usize },
+        CreateDir { path: usize },
+        RemoveDir { path: usize },
+    }
+
+    const PATHS: [&str; 8] = ["f0", "f1", "d/f2", "d/f3", "d", "e/f4", "e", "f0/x"];
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (path, handle) = (0..PATHS.len(), 0..4_usize);
+        let position = prop_oneof![0..20_000_u64, (0..5_u64).prop_map(|page| page * PAGE_BYTES)];
+        let len = prop_oneof![0..9000_usize, (0..3_usize).prop_map(|page| page * PAGE)];
+        let mode = prop_oneof![
+            3 => Just(OpenMode::ReadWrite),
+            1 => Just(OpenMode::Read),
+            2 => Just(OpenMode::Create)
+        ];
+        let write = (handle.clone(), position.clone(), len.clone(), prop_oneof![Just(0), any::<u8>()]);
+        prop_oneof![
+            5 => (path.clone(), mode, handle.clone()).prop_map(|(path, mode, handle)| Step::Open { path, mode, handle }),
+            6 => write.prop_map(|(handle, position, len, fill)| Step::Write { handle, position, len, fill }),
+            3 => (handle.clone(), position.clone()).prop_map(|(handle, bytes)| Step::SetLen { handle, bytes }),
+            1 => (handle.clone(), position.clone()).prop_map(|(handle, end)| Step::Allocate { handle, end }),
+            6 => (handle, position, len).prop_map(|(handle, position, len)| Step::Read { handle, position, len }),
+            2 => (path.clone(), path.clone()).prop_map(|(from, to)| Step::Rename { from, to }),
+            2 => path.clone().prop_map(|path| Step::Remove { path }),
+            1 => path.clone().prop_map(|path| Step::CreateDir { path }),
+            1 => path.prop_map(|path| Step::RemoveDir { path }),
+        ]
+    }
+
+    type Handles = [Option<(Arc<dyn DiskFile>, OpenMode)>; 4];
+
+    /// Takes a step on one disk and tells all that there is to see.
+    fn take(disk: &dyn Disk, root: &Path, handles: &mut Handles, step: &Step) -> String {
+        let at = |path: usize| root.join(PATHS[path]);
+        let is_dir = |path: usize| disk.info(&at(path)).is_ok_and(|info| info.is_dir);
+        let done = |result: io::Result<()>| format!("{:?}", result.map_err(|error| error.kind()));
+        let writable = |handle: usize| handles[handle].as_ref().filter(|(_, mode)| *mode != OpenMode::Read);
+        match *step {
+            // The operating system opens a folder for reading, which nobody asks for.
+            Step::Open { path, .. } | Step::Rename { from: path, .. } if is_dir(path) => String::new(),
+            Step::Open { path, mode, handle } => done(disk.open(&at(path), mode).map(|file| {
+                handles[handle] = Some((file, mode));
+            })),
+            Step::Write { handle, position, len, fill } => {
+                let bytes: Vec<u8> = (0..len).map(|at| if fill == 0 { 0 } else { (at % 251) as u8 ^ fill }).collect();
+                writable(handle).map_or(String::new(), |(file, _)| done(file.write_at(&bytes, position)))
+            }
+            Step::SetLen { handle, bytes } => {
+                writable(handle).map_or(String::new(), |(file, _)| done(file.set_len(bytes)))
+            }
+            Step::Allocate { handle, end } => {
+                writable(handle).map_or(String::new(), |(file, _)| done(file.allocate(0..end)))
+            }
+            Step::Read { handle, position, len } => handles[handle].as_ref().map_or(String::new(), |(file, _)| {
+                format!("{:?} {:?}", file.info().expect("info").bytes, read(&**file, len, position))
+            }),
+            // With two reasons to refuse, which one is told is the system's choice.
+            Step::Rename { from, to } => disk.rename(&at(from), &at(to)).is_ok().to_string(),
+            Step::Remove { path } => disk.remove_file(&at(path)).is_ok().to_string(),
+            Step::CreateDir { path } => disk.create_dir_all(&at(path)).is_ok().to_string(),
+            Step::RemoveDir { path } => done(disk.remove_dir(&at(path))),
+        }
+    }
+
+    /// Names, kinds, lengths and bytes of all there is, by listing and by asking.
+    fn tree(disk: &dyn Disk, root: &Path) -> Vec<String> {
+        let mut all = Vec::new();
+        for dir in [root.to_path_buf(), root.join("d"), root.join("e")] {
+            let listed = disk.list(&dir).map_err(|error| error.kind());
+            for Listed { name, info } in listed.as_ref().map_or(&[][..], |listed| listed) {
+                let path = dir.join(name);
+                assert_eq!(disk.info(&path).expect("what is listed is there"), *info);
+                if !info.is_dir {
+                    let file = disk.open(&path, OpenMode::Read).expect("what is listed opens");
+                    all.push(format!("{name} {} {:?}", info.bytes, read(&*file, 40_000, 0)));
+                }
+            }
+            all.push(format!("{:?}", listed.map(|all| all.into_iter().map(|one| one.name).collect::<Vec<_>>())));
+        }
+        all.extend(PATHS.iter().map(|name| {
+            format!("{name} {:?}", disk.info(&root.join(name)).map(|info| info.is_dir).map_err(|error| error.kind()))
+        }));
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(192))]
+        #[test]
+        fn it_behaves_like_a_real_folder(steps in prop::collection::vec(step(), 1..60)) {
+            let (original, copy, disk) = (base(), base(), overlay());
+            let before = fingerprint(original.path());
+            let (mut over, mut real) = (Handles::default(), Handles::default());
+            for step in &steps {
+                let here = take(&disk, original.path(), &mut over, step);
+                let there = take(&RealDisk, copy.path(), &mut real, step);
+                prop_assert!(here == there, "{step:?}: {here} instead of {there}");
+            }
+            let (here, there) = (tree(&disk, original.path()), tree(&RealDisk, copy.path()));
+            prop_assert!(here == there, "{here:?} instead of {there:?}");
+            prop_assert_eq!(fingerprint(original.path()), before);
+        }
     }
 }

@@ -12,7 +12,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 
 /// Zeros are written in pieces of this size where blocks cannot be had without writing.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The files of the operating system.
 #[derive(Debug, Clone, Copy, Default)]

@@ -147,7 +147,6 @@ impl Dispatcher {
         for run in runs.all {
             self.append(&run)?;
         }
-        self.index.write_out()?;
         Ok(DispatchCursor { at, store_ms })
     }
 
@@ -198,14 +197,8 @@ impl Dispatcher {
         if record.sys_flag().transaction() == Transaction::Rollback {
             return Ok(());
         }
-        let (topic, at) = (record.topic(), LogOffset::new(record.log_offset()));
-        if let Some(key) = record.unique_key() {
-            self.index.put(&topic, &key, at, record.store_ms())?;
-        }
-        for key in record.keys() {
-            self.index.put(&topic, &key, at, record.store_ms())?;
-        }
-        Ok(())
+        let keys = record.unique_key().into_iter().chain(record.keys());
+        self.index.put(&record.topic(), keys, LogOffset::new(record.log_offset()), record.store_ms())
     }
 
     fn append(&self, run: &Run) -> Result<()> {

@@ -1,7 +1,7 @@
-//! Walking a chain: from a slot's newest entry to the oldest.
+//! Walking chains: from a slot's newest entry to its oldest, from the newest file to the oldest.
 
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 
 use super::file::IndexFile;
@@ -23,20 +23,21 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Can a file with this header hold something wanted?
     pub(super) fn may_be_in(&self, header: &IndexHeader) -> bool {
-        let (begin_ms, end_ms) = (header.begin_ms, header.end_ms);
-        begin_ms <= 0
-            || end_ms < begin_ms
-            || (*self.times.start() <= end_ms.saturating_add(CLOCK_SLACK_MS)
-                && *self.times.end() >= begin_ms.saturating_sub(CLOCK_SLACK_MS))
+        let is_behind = *self.times.end() < header.begin_ms.saturating_sub(CLOCK_SLACK_MS);
+        let is_before = *self.times.start() > header.end_ms.saturating_add(CLOCK_SLACK_MS);
+        header.begin_ms <= 0 || header.end_ms < header.begin_ms || !(is_before || is_behind)
     }
 
     /// Can this entry be of the wanted time? Only its record knows the millisecond.
     ///
-    /// The seconds of a file's first entry count from the end of the file before it; 0 also stands for any time before
-    /// the file's first, the largest number for any time after it.
+    /// A file's first entry has the file's begin time; its seconds count from the end of the file before. Otherwise 0
+    /// also stands for any time before the file's first, the largest number for any time after it.
     fn may_be(&self, number: u32, entry: &IndexEntry, header: &IndexHeader) -> bool {
-        if number == 1 || header.begin_ms <= 0 || entry.seconds < 0 {
+        if header.begin_ms <= 0 || entry.seconds < 0 {
             return true;
+        }
+        if number == 1 {
+            return self.times.contains(&header.begin_ms);
         }
         let earliest = header.begin_ms.saturating_add(i64::from(entry.seconds) * 1000);
         let is_before = entry.seconds < i32::MAX && earliest.saturating_add(999) < *self.times.start();
@@ -56,21 +57,15 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Returns the number and the fields of the next older entry.
-    pub(super) fn next(&mut self, file: &IndexFile) -> Result<Option<(u32, IndexEntry)>> {
-        let number = self.next;
-        if number == 0 {
-            return Ok(None);
-        }
-        let entry = file.entry(&self.handle, number)?.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
-        self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
-        Ok(entry.map(|entry| (number, entry)))
-    }
-
     /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.
-    pub(super) fn next_wanted(&mut self, file: &IndexFile, wanted: &Wanted) -> Result<Option<u64>> {
-        while let Some((number, entry)) = self.next(file)? {
-            if entry.hash == wanted.hash && wanted.may_be(number, &entry, &self.header) {
+    fn next_wanted(&mut self, file: &IndexFile, wanted: &Wanted) -> Result<Option<u64>> {
+        while self.next > 0 {
+            let number = self.next;
+            let entry = file.entry(&self.handle, number)?;
+            let entry = entry.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
+            self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
+            let fits = |entry: &IndexEntry| entry.hash == wanted.hash && wanted.may_be(number, entry, &self.header);
+            if let Some(entry) = entry.filter(fits) {
                 return Ok(Some(entry.log_offset));
             }
         }
@@ -80,17 +75,29 @@ impl Chain {
 
 /// Log offsets of records that may have a key, newest first, each once: the caller looks at the record.
 #[derive(Debug)]
-pub(crate) struct Candidates {
+pub(crate) struct Candidates<F = Arc<IndexFile>> {
     wanted: Wanted,
     /// Files still to search, the newest last.
-    files: Vec<Arc<IndexFile>>,
+    files: Vec<F>,
     chain: Option<Chain>,
     seen: HashSet<u64>,
 }
 
-impl Candidates {
-    pub(super) fn new(wanted: Wanted, files: Vec<Arc<IndexFile>>) -> Self {
+impl<F: Deref<Target = IndexFile>> Candidates<F> {
+    pub(super) fn new(wanted: Wanted, files: Vec<F>) -> Self {
         Self { wanted, files, chain: None, seen: HashSet::new() }
+    }
+
+    /// Collects those that `matches` says yes to.
+    pub(super) fn select(self, mut matches: impl FnMut(LogOffset) -> Result<bool>) -> Result<Vec<LogOffset>> {
+        let mut found = Vec::new();
+        for offset in self {
+            let offset = offset?;
+            if matches(offset)? {
+                found.push(offset);
+            }
+        }
+        Ok(found)
     }
 
     fn next_offset(&mut self) -> Result<Option<u64>> {
@@ -98,12 +105,10 @@ impl Candidates {
             if self.chain.is_none() {
                 self.chain = file.chain(&self.wanted)?;
             }
-            let offset = match &mut self.chain {
-                Some(chain) => chain.next_wanted(file, &self.wanted)?,
-                None => None,
-            };
-            if offset.is_some() {
-                return Ok(offset);
+            if let Some(chain) = &mut self.chain
+                && let Some(offset) = chain.next_wanted(file, &self.wanted)?
+            {
+                return Ok(Some(offset));
             }
             self.chain = None;
             self.files.pop();
@@ -112,7 +117,7 @@ impl Candidates {
     }
 }
 
-impl Iterator for Candidates {
+impl<F: Deref<Target = IndexFile>> Iterator for Candidates<F> {
     type Item = Result<LogOffset>;
 
     fn next(&mut self) -> Option<Self::Item> {

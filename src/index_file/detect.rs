@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::file::read_header;
+use super::file::{has_ends, read_header};
 use super::rebuild::{Rebuilt, read_pieces};
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout, SLOT_BYTES};
+use crate::offset::LogOffset;
 
 /// With one slot less for each five of this, a file of the same length has one entry more.
 const SLOTS_OF_ENTRY: u64 = (IndexEntry::BYTES / SLOT_BYTES) as u64;
@@ -44,12 +45,13 @@ pub(crate) fn detect_layout(
 }
 
 fn agrees(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
-    if header.next_entry > layout.entries {
+    if header.next_entry > layout.entries || !has_ends(file, layout, header)? {
         return Ok(false);
     }
-    let Some(rebuilt) = Rebuilt::read(file, layout, header.next_entry)? else { return Ok(false) };
-    let ends = (rebuilt.first.map(|entry| entry.log_offset), rebuilt.last.map(|entry| entry.log_offset));
-    Ok(ends == (Some(header.begin_offset), Some(header.end_offset)) && rebuilt.has_slots_of(file)?)
+    match Rebuilt::read(file, layout, header.next_entry, LogOffset::MAX)? {
+        Some(rebuilt) => rebuilt.has_slots_of(file),
+        None => Ok(false),
+    }
 }
 
 /// Looks for the place where the entries begin: entry 0 is zero, entry 1 is the first of its chain and has the offset
@@ -77,7 +79,7 @@ fn search(file: &File, bytes: u64, header: &IndexHeader) -> Result<Option<IndexL
             }
             let entries_before = (at - first.entry_at(1)) / IndexEntry::BYTES as u64 + index as u64;
             let Some(layout) = layout_of(fewest + entries_before * SLOTS_OF_ENTRY) else { continue };
-            match is_last(file, layout, header).and_then(|fits| Ok(fits && agrees(file, layout, header)?)) {
+            match agrees(file, layout, header) {
                 Ok(false) => {}
                 Ok(true) => found = Some(layout),
                 Err(error) => failure = Some(error),
@@ -89,11 +91,4 @@ fn search(file: &File, bytes: u64, header: &IndexHeader) -> Result<Option<IndexL
         true
     })?;
     failure.map_or(Ok(found), Err)
-}
-
-/// Is the last entry the one that the header calls the last?
-fn is_last(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
-    let mut bytes = [0; IndexEntry::BYTES];
-    let present = file.read_at(&mut bytes, layout.entry_at(header.next_entry - 1))?;
-    Ok(IndexEntry::decode(&bytes[..present]).is_ok_and(|entry| entry.log_offset == header.end_offset))
 }

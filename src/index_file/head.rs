@@ -1,7 +1,5 @@
 //! Header and slots of an index file in use: what is rewritten in place, in memory, written by 4 KiB parts.
 
-use std::ops::Range;
-
 use byteorder::{BigEndian, ByteOrder};
 
 use super::rebuild::read_pieces;
@@ -41,15 +39,9 @@ impl Head {
         Ok(head)
     }
 
-    /// Takes slots that were made from the entries; what differs from the file will be written.
-    pub(super) fn rebuilt(file: &File, layout: IndexLayout, image: Vec<u8>) -> Result<Self> {
-        let mut dirty = Vec::with_capacity(image.len().div_ceil(PART_BYTES));
-        read_pieces(file, 0..image.len() as u64, |at, piece| {
-            let ours = &image[at as usize..][..piece.len()];
-            dirty.extend(ours.chunks(PART_BYTES).zip(piece.chunks(PART_BYTES)).map(|(ours, theirs)| ours != theirs));
-            true
-        })?;
-        Ok(Self { layout, image, dirty })
+    /// Takes slots that were made from the entries: all of them will be written.
+    pub(super) fn rebuilt(layout: IndexLayout, image: Vec<u8>) -> Self {
+        Self { layout, dirty: vec![true; image.len().div_ceil(PART_BYTES)], image }
     }
 
     /// The number of a slot's newest entry, 0 for none. What is not below `next_entry` is damage and counts as none.
@@ -72,21 +64,13 @@ impl Head {
             self.image[..IndexHeader::BYTES].copy_from_slice(&header);
             self.dirty[0] = true;
         }
-        let mut from = 0;
-        while let Some(run) = next_run(&self.dirty, from) {
-            let bytes = run.start * PART_BYTES..self.image.len().min(run.end * PART_BYTES);
-            file.write_at(&self.image[bytes.clone()], bytes.start as u64)?;
-            self.dirty[run.clone()].fill(false);
-            from = run.end;
+        for (part, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
+            let at = part * PART_BYTES;
+            file.write_at(&self.image[at..self.image.len().min(at + PART_BYTES)], at as u64)?;
+            *dirty = false;
         }
         Ok(())
     }
-}
-
-fn next_run(dirty: &[bool], from: usize) -> Option<Range<usize>> {
-    let start = from + dirty[from..].iter().position(|dirty| *dirty)?;
-    let end = dirty[start..].iter().position(|dirty| !*dirty).map_or(dirty.len(), |length| start + length);
-    Some(start..end)
 }
 
 /// Header and slots, all zero.

@@ -21,6 +21,9 @@ mod head;
 mod name;
 mod rebuild;
 mod set;
+mod state;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use chain::Candidates;
 pub(crate) use detect::detect_layout;

@@ -3,6 +3,8 @@
 use crate::format::names::parse_index_name;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How far the westernmost time zone is behind UTC.
+const WESTERNMOST_MS: i64 = 12 * 60 * 60 * 1000;
 /// Names from this one on are nobody's: numbers above them would soon have more digits.
 const TOO_LATE: u64 = 99_990_000_000_000_000;
 
@@ -14,9 +16,10 @@ pub(super) fn parse(name: &str) -> Option<u64> {
 /// Returns `yyyyMMddHHmmssSSS` of a time, raised until it is above the newest name: small files fill within a
 /// millisecond in a rebuild.
 ///
-/// The time is UTC: RocketMQ takes the local one, but nothing reads a name as a time, only the order counts.
+/// RocketMQ takes the local time, and nothing reads a name as a time: only the order counts. The time here is that of
+/// the westernmost zone, so that a file RocketMQ makes later sorts behind ours wherever the broker runs.
 pub(super) fn next(now_ms: i64, newest: Option<u64>) -> u64 {
-    let now = utc_digits(now_ms.clamp(0, 250_000_000_000_000));
+    let now = utc_digits((now_ms - WESTERNMOST_MS).clamp(0, 250_000_000_000_000));
     newest.map_or(now, |newest| now.max(newest + 1))
 }
 
@@ -55,7 +58,7 @@ mod tests {
             (1_695_128_759_007, "20230919130559007"),
             (4_107_542_399_999, "21000228235959999"),
         ] {
-            assert_eq!(next(ms, None).to_string(), name);
+            assert_eq!(next(ms + WESTERNMOST_MS, None).to_string(), name);
         }
     }
 

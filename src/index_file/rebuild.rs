@@ -6,6 +6,7 @@ use super::head::{empty_image, read_slot, write_slot};
 use crate::disk::File;
 use crate::error::Result;
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout};
+use crate::offset::LogOffset;
 
 /// A multiple of the size of an entry and of 4 KiB.
 const PIECE_BYTES: usize = 80 * 1024;
@@ -17,33 +18,35 @@ pub(super) struct Rebuilt {
     /// The bytes before the first entry, with a header of zeros.
     pub image: Vec<u8>,
     pub slot_count: u32,
+    pub next_entry: u32,
     pub first: Option<IndexEntry>,
     pub last: Option<IndexEntry>,
 }
 
 impl Rebuilt {
-    /// Chains the entries below `next_entry`; `None` if one of them is damaged: it does not continue its chain.
-    pub(super) fn read(file: &File, layout: IndexLayout, next_entry: u32) -> Result<Option<Self>> {
-        let mut rebuilt = Self { image: empty_image(layout), slot_count: 0, first: None, last: None };
-        let mut number = 1;
+    /// Chains the entries below number `next_entry` and log offset `end`; `None` if one of them is damaged: it does not
+    /// continue its chain.
+    pub(super) fn read(file: &File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Option<Self>> {
+        let mut rebuilt = Self { image: empty_image(layout), slot_count: 0, next_entry: 1, first: None, last: None };
         let range = layout.entry_at(1)..layout.entry_at(next_entry.max(1));
-        let whole = read_pieces(file, range, |_, piece| {
-            piece.chunks(IndexEntry::BYTES).all(|bytes| {
-                let fits = IndexEntry::decode(bytes).is_ok_and(|entry| rebuilt.add(layout, number, entry));
-                number += 1;
-                fits
+        let mut is_sound = true;
+        read_pieces(file, range, |_, piece| {
+            piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| {
+                is_sound = entry.is_ok_and(|entry| entry.log_offset >= end.get() || rebuilt.add(layout, entry));
+                is_sound && entry.is_ok_and(|entry| entry.log_offset < end.get())
             })
         })?;
-        Ok(whole.then_some(rebuilt))
+        Ok(is_sound.then_some(rebuilt))
     }
 
-    fn add(&mut self, layout: IndexLayout, number: u32, entry: IndexEntry) -> bool {
+    fn add(&mut self, layout: IndexLayout, entry: IndexEntry) -> bool {
         let slot = layout.slot_of(entry.hash);
         if entry.previous != read_slot(&self.image, layout, slot) {
             return false;
         }
         self.slot_count += u32::from(entry.previous == 0);
-        write_slot(&mut self.image, layout, slot, number);
+        write_slot(&mut self.image, layout, slot, self.next_entry);
+        self.next_entry += 1;
         self.first.get_or_insert(entry);
         self.last = Some(entry);
         true

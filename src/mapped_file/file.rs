@@ -129,10 +129,9 @@ impl MappedFile {
     /// Brings pages ahead of the writer into memory; a hint.
     pub(crate) fn populate(&self, range: Range<u64>) {
         let Some(map) = &self.map else { return };
-        if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end.min(self.bytes))) {
-            if start < end {
-                map.populate(start..end);
-            }
+        let positions = usize::try_from(range.start).ok().zip(usize::try_from(range.end.min(self.bytes)).ok());
+        if let Some((start, end)) = positions.filter(|(start, end)| start < end) {
+            map.populate(start..end);
         }
     }
 
@@ -313,5 +312,20 @@ mod tests {
         let copy = Arc::new(MappedFile::read_only(file.file().clone(), 4096, 4096));
         copy.publish(6);
         assert_eq!(&*copy.slice(1..4).expect("published"), b"bcd");
+    }
+
+    #[test]
+    fn a_mapping_and_its_file_are_the_same_bytes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = mapped(dir.path(), 10_000);
+        file.populate(0..20_000);
+        file.writer().store(5000, b"stored");
+        let mut seen = [0; 6];
+        file.file().read_at(&mut seen, 5000).expect("read");
+        assert_eq!(seen, *b"stored");
+        file.file().write_at(b"written", 0).expect("write");
+        file.publish(5006);
+        assert_eq!(*file.slice(0..7).expect("published"), *b"written");
+        file.sync(4096..8192, true).and_then(|()| file.sync(0..10_000, false)).expect("sync");
     }
 }

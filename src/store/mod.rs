@@ -2,6 +2,7 @@
 //!
 //! [`StoreOptions`]: crate::StoreOptions
 
+mod durable;
 mod get;
 mod open;
 mod query;
@@ -37,7 +38,7 @@ use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::{SideFolder, StoreFormat};
 use crate::view::MessageView;
 
-use tasks::DurableLog;
+use durable::DurableLog;
 
 pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
 pub use query::Query;

@@ -1,11 +1,13 @@
 //! Opening a store: lock, log, sizes, queues and index, then the tasks.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use super::durable::DurableLog;
 use super::report::RecoveryReport;
 use super::sizes::sizes_on_disk;
-use super::tasks::{DurableLog, start_tasks};
+use super::tasks::start_tasks;
 use super::{MessageStore, Shared};
 use crate::checkpointer::Checkpointer;
 use crate::commit_log::{LogOptions, OpenedLog, open_log};
@@ -18,7 +20,7 @@ use crate::format::index::IndexLayout;
 use crate::index_file::IndexSet;
 use crate::message::MessageLimits;
 use crate::options::{RecoveryMode, StoreOptions};
-use crate::recovery::{NextOffsets, Parts, Recovered, recover};
+use crate::recovery::{NextOffsets, Parts, recover};
 use crate::side::{DerivedFile, has_abort};
 
 /// Topics longer than this need V2 records.
@@ -105,21 +107,8 @@ fn build(
     next: NextOffsets,
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
+    let (parts, strays) = open_parts(options, levels, &opened)?;
     let OpenedLog { log, side, lock, known, format, found } = opened;
-    let storage = side.storage().clone();
-    let sizes = QueueSizes {
-        queue_file_entries: format.queue_file_entries,
-        batch_queue_file_entries: format.batch_queue_file_entries,
-        max_open_files: options.max_open_files,
-    };
-    let new_dir = side.path().join("new");
-    let (queues, queue_strays) = QueueTable::open(storage.clone(), &options.root, &new_dir, sizes)?;
-    let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
-    let clock = Arc::clone(&options.clock);
-    let (index, index_strays) = IndexSet::open(storage.clone(), &options.root, layout, &new_dir, clock)?;
-    let (queues, index) = (Arc::new(queues), Arc::new(index));
-    let parts =
-        Parts { log: log.clone(), side: side.clone(), queues: Arc::clone(&queues), index: Arc::clone(&index), levels };
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
     let callback = options.on_progress.clone();
@@ -129,29 +118,28 @@ fn build(
         }
     };
     let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
-    let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
-    let file = file.map(|(file, derived)| (file, derived.log_offset));
-    let dispatcher = Arc::clone(&recovered.dispatcher);
-    let parts = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
-    let checkpointer = Arc::new(Checkpointer::new(side.clone(), dispatcher, parts, file));
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
         foreign_writer: known.foreign,
         log: log.range(),
-        torn: found.torn.clone(),
-        corruptions: found.corruptions.clone(),
-        repaired_blanks: found.blanks.clone(),
-        strays: [found.strays.clone(), queue_strays, index_strays].concat(),
-        empty_files: found.empty.clone(),
+        torn: found.torn,
+        corruptions: found.corruptions,
+        repaired_blanks: found.blanks,
+        strays: [found.strays, strays].concat(),
+        empty_files: found.empty,
         queues_compared: recovered.queues_compared.len() as u64,
-        queues_repaired: recovered.queues_repaired.clone(),
+        queues_repaired: recovered.queues_repaired,
         index_rebuilt: recovered.index_rebuilt,
         scanned_bytes: found.scanned_bytes,
     };
-    let Recovered { dispatcher, .. } = recovered;
-    let policy = options.flush.clone();
+    let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
+    let file = file.map(|(file, derived)| (file, derived.log_offset));
+    let Parts { queues, index, .. } = parts;
+    let dispatcher = recovered.dispatcher;
+    let derived = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
+    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), derived, file));
     let target = Arc::new(DurableLog { log: log.clone(), dispatch: OnceLock::new() });
-    let flush = FlushService::start(Arc::clone(&target) as Arc<dyn FlushTarget>, policy, options.drive)?;
+    let flushed = Arc::clone(&target) as Arc<dyn FlushTarget>;
     let shared = Arc::new(Shared {
         log,
         queues,
@@ -159,7 +147,7 @@ fn build(
         dispatcher,
         checkpointer,
         target,
-        flush,
+        flush: FlushService::start(flushed, options.flush.clone(), options.drive)?,
         clock: Arc::clone(&options.clock),
         side,
         format,
@@ -181,4 +169,21 @@ fn build(
         start_tasks(&store.shared, options)?;
     }
     Ok(store)
+}
+
+/// Opens queues and index as they are; also returns the names that are none of theirs.
+fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -> Result<(Parts, Vec<PathBuf>)> {
+    let (side, format) = (opened.side.clone(), &opened.format);
+    let (storage, new_dir) = (side.storage().clone(), side.path().join("new"));
+    let sizes = QueueSizes {
+        queue_file_entries: format.queue_file_entries,
+        batch_queue_file_entries: format.batch_queue_file_entries,
+        max_open_files: options.max_open_files,
+    };
+    let (queues, queue_strays) = QueueTable::open(storage.clone(), &options.root, &new_dir, sizes)?;
+    let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
+    let clock = Arc::clone(&options.clock);
+    let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
+    let (queues, index) = (Arc::new(queues), Arc::new(index));
+    Ok((Parts { log: opened.log.clone(), side, queues, index, levels }, [queue_strays, index_strays].concat()))
 }

@@ -1,45 +1,17 @@
 //! The background work of a store.
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use crate::commit_log::CommitLog;
-use crate::drive::{Pumped, Task, Waker};
+use crate::drive::{Pumped, Task};
 use crate::error::Result;
-use crate::flush::FlushTarget;
-use crate::offset::LogOffset;
 use crate::options::StoreOptions;
 
 /// The watermark of a log that is written in groups follows a commit within this time.
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is looked at whether a checkpoint is due.
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
-
-/// The log as the flush service sees it: what becomes durable may have to be dispatched.
-#[derive(Debug)]
-pub(super) struct DurableLog {
-    pub(super) log: CommitLog,
-    pub(super) dispatch: OnceLock<Arc<Waker>>,
-}
-
-impl FlushTarget for DurableLog {
-    fn tail(&self) -> LogOffset {
-        self.log.tail()
-    }
-
-    fn flush(&self) -> Result<LogOffset> {
-        let end = self.log.flush()?;
-        if let Some(dispatch) = self.dispatch.get() {
-            dispatch.wake();
-        }
-        Ok(end)
-    }
-
-    fn durable(&self) -> LogOffset {
-        self.log.durable_offset()
-    }
-}
 
 /// Starts dispatch, checkpoints and, where it is needed, the saving of the watermark.
 pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()> {

@@ -63,6 +63,12 @@ fn list(path: &Path, seen: &mut BTreeMap<PathBuf, Seen>) {
     seen.insert(path.to_owned(), Seen { bytes: found.len(), modified, content: hasher.finish() });
 }
 
+/// The files of a folder and the folders in it, with their lengths.
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let seen = listing(folder).into_iter().filter(|(path, _)| path.is_file());
+    seen.map(|(path, seen)| (path, seen.bytes)).collect()
+}
+
 /// The bytes of the log files of a store by their names, which are log offsets.
 pub(crate) fn log_files(store: &Path) -> BTreeMap<u64, Vec<u8>> {
     files_by_offset(&store.join("commitlog"))

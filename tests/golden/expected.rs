@@ -151,9 +151,10 @@ impl Store {
         })
     }
 
-    pub(crate) fn log_file_bytes(&self) -> usize {
+    /// A size that the store was written with.
+    pub(crate) fn size(&self, option: &str) -> u64 {
         let list = self.facts["options"].as_array().expect("options is an array");
-        let at = list.iter().position(|name| name == "--commit-log-file-bytes").expect("the log's size is given");
+        let at = list.iter().position(|name| name == option).expect("the size is given");
         text(&list[at + 1]).parse().expect("a size is a number")
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store) -> Counts {
     check_records(&store.name, &objects(&log), &records);
     assert_eq!(log.stderr.is_empty(), !store.is_damaged_inside(), "{}: {}", store.name, errors(&log));
 
+    let mut counts = Counts { stores: 1, records: records.len(), entries: 0, keys: 0 };
     let has_entries = |queue: &Queue| !queue.entries.is_empty();
     for ((topic, id), queue) in queues.iter().filter(|(_, queue)| has_entries(queue)).take(SAMPLE) {
         let shown = objects(&inspect(&copy.path(), &["queue", topic, &id.to_string()]));
@@ -36,6 +37,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store) -> Counts {
         let entry = |line: &Value| fields.map(|field| line[field].as_i64().expect("a field of an entry is a number"));
         let shown: Vec<[i64; 4]> = shown.iter().map(entry).collect();
         assert_eq!(shown, queue.entries, "{}: queue {topic}/{id}", store.name);
+        counts.entries += shown.len();
     }
     for ((topic, key), offsets) in keys.iter().take(SAMPLE) {
         let shown = objects(&inspect(&copy.path(), &["key", topic, key]));
@@ -43,6 +45,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store) -> Counts {
         let shown = Keys::from([((topic.clone(), key.clone()), shown.iter().map(offset).collect())]);
         let expected = Keys::from([((topic.clone(), key.clone()), offsets.clone())]);
         check_keys(&store.name, &shown, &expected);
+        counts.keys += 1;
     }
     let verified = inspect(&copy.path(), &["verify"]);
     if store.is_damaged_inside() {
@@ -51,8 +54,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store) -> Counts {
         assert_eq!(verified.status.code(), Some(0), "{}: {:?}", store.name, objects(&verified));
     }
     assert!(listing(&copy.path()) == before, "{}: inspecting changed the store's files", store.name);
-    let entries = queues.values().map(|queue| queue.entries.len()).sum();
-    Counts { stores: 1, records: records.len(), entries, keys: keys.len() }
+    counts
 }
 
 fn inspect(store: &Path, arguments: &[&str]) -> Output {

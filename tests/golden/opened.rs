@@ -8,7 +8,7 @@ use mqlog::{GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilt
 use crate::Counts;
 use crate::compare::{check_keys, check_queues, check_records};
 use crate::content::{Content, check_readers, query};
-use crate::disk::{Copy, files_by_offset, log_files};
+use crate::disk::{Copy, files, files_by_offset, log_files};
 use crate::expected::{Golden, Keys, Store, text};
 
 /// How many messages are put into a store after it was compared.
@@ -23,6 +23,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
         opened.unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     let before = log_files(&copy.path());
+    let lengths = lengths(store, &copy.path());
 
     let opened = open();
     let report = opened.recovery_report();
@@ -49,7 +50,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store, options: impl Fn(StoreOpti
     let more = put_more(&opened, &content);
     let content = check_more(name, &opened, &content, &more);
     opened.close().unwrap_or_else(|error| panic!("{name}: {error}"));
-    check_lengths(name, &copy.path(), store.log_file_bytes());
+    check_lengths(name, &copy.path(), &lengths);
 
     let opened = open();
     check_clean(name, &opened);
@@ -148,9 +149,23 @@ pub(crate) fn check_more(name: &str, store: &MessageStore, old: &Content, more: 
     content
 }
 
-/// RocketMQ refuses a log whose files have more than one length.
-fn check_lengths(name: &str, store: &Path, bytes: usize) {
-    for (base, file) in log_files(store) {
-        assert_eq!(file.len(), bytes, "{name}: the length of log file {base}");
+/// The lengths that files should have: those of the store, where it has files of the kind to tell.
+fn lengths(store: &Store, root: &Path) -> Vec<(&'static str, u64)> {
+    let slots_and_entries = store.size("--index-slots") * 4 + store.size("--index-entries") * 20;
+    let lengths = [
+        ("commitlog", store.size("--commit-log-file-bytes")),
+        ("consumequeue", store.size("--queue-file-entries") * 20),
+        ("index", 40 + slots_and_entries),
+    ];
+    let has_files = |folder: &str| root.join(folder).exists() && !files(&root.join(folder)).is_empty();
+    lengths.into_iter().filter(|(folder, _)| has_files(folder)).collect()
+}
+
+/// Files that mqlog made are as long as those that were there.
+fn check_lengths(name: &str, root: &Path, lengths: &[(&str, u64)]) {
+    for (folder, bytes) in lengths {
+        for (path, found) in files(&root.join(folder)) {
+            assert_eq!(found, *bytes, "{name}: the length of {}", path.display());
+        }
     }
 }
