@@ -1,36 +1,67 @@
 //! Deleting whole old files.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, Weak};
 
-use super::log::CommitLog;
+use super::log::{CommitLog, Shared};
 use crate::error::Result;
+use crate::mapped_file::MappedFile;
 use crate::offset::LogOffset;
+
+/// Files that are no longer part of the log.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Still on disk, lowest first. One that cannot be removed keeps those behind it: the log must not get a gap.
+    waiting: VecDeque<Arc<MappedFile>>,
+    /// Removed, for as long as somebody holds them.
+    pinned: Vec<Weak<MappedFile>>,
+}
 
 impl CommitLog {
     /// Deletes every file that ends at or below `offset`, oldest first; never the last one, nor one with bytes that
     /// are not durable. Returns how many went. Slices of them stay readable.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if a file cannot be removed.
+    /// - [`Error::Io`](crate::Error::Io) if a file cannot be removed; it is no longer part of the log, and the next call
+    ///   tries again
+    /// - [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed) or
+    ///   [`Error::ReadOnly`](crate::Error::ReadOnly) if the log does not change any more
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &*self.shared;
+        let mut deleted = shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         shared.check()?;
-        let dropped = shared.files.delete_before(offset.min(self.durable_offset()).get());
-        for file in &dropped {
+        let end = offset.min(self.durable_offset()).get().min(shared.last_base()?);
+        deleted.waiting.extend(shared.files.delete_before(end));
+        let mut count = 0;
+        while let Some(file) = deleted.waiting.front().cloned() {
             shared.storage.remove_file(file.path())?;
-        }
-        if !dropped.is_empty() {
+            // One name after the other: a power loss must not bring back an older file without the newer one.
             shared.storage.sync_dir(&shared.creation.dir)?;
-            let mut deleted = shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-            deleted.retain(|file| file.strong_count() > 0);
-            deleted.extend(dropped.iter().map(Arc::downgrade));
+            deleted.waiting.pop_front();
+            deleted.pinned.push(Arc::downgrade(&file));
+            count += 1;
         }
-        Ok(dropped.len() as u64)
+        deleted.pinned.retain(|file| file.strong_count() > 0);
+        Ok(count)
     }
 
     /// How many bytes of deleted files somebody still holds.
     pub(crate) fn pinned_deleted_bytes(&self) -> u64 {
         let deleted = self.shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-        deleted.iter().filter(|file| file.strong_count() > 0).count() as u64 * self.file_bytes()
+        deleted.pinned.iter().filter(|file| file.strong_count() > 0).count() as u64 * self.file_bytes()
+    }
+}
+
+impl Shared {
+    /// The base of the last file that is in use; a prepared one may go at close, and is not enough to keep the log.
+    fn last_base(&self) -> Result<u64> {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (active, next) = {
+            let place = self.lock_place()?;
+            (place.active.as_ref().map(|file| file.base()), place.next.clone())
+        };
+        let files = self.files.snapshot();
+        let used = files.iter().rfind(|file| next.as_ref().is_none_or(|next| !Arc::ptr_eq(file, next)));
+        Ok(active.or(used.map(|file| file.base())).unwrap_or(0))
     }
 }

@@ -11,7 +11,10 @@ use super::log::{CommitLog, Shared};
 use super::place::Group;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
-use crate::side::LastRecord;
+use crate::side::{LastRecord, WatermarkFile};
+
+/// A group seldom has parts in more than two files.
+const SPARE_BUFFERS: usize = 2;
 
 impl CommitLog {
     /// Makes everything appended so far durable, and returns its end.
@@ -29,13 +32,11 @@ impl CommitLog {
         };
         let start = shared.progress.flushed();
         let done = match &group {
-            Some(group) => shared.write_group(group),
+            // What goes through the mapping is written when it is placed, and may be far ahead by now.
             None => Ok(()),
+            Some(group) => shared.write_group(group).map(|()| shared.progress.set_written(end)),
         };
-        let done = done.and_then(|()| {
-            shared.progress.set_written(end);
-            if start < end { shared.sync_files(start, end) } else { Ok(()) }
-        });
+        let done = done.and_then(|()| if start < end { shared.sync_files(start, end) } else { Ok(()) });
         done.map_err(|error| shared.progress.poison(error))?;
         if let Some(group) = group {
             *spare = group.emptied();
@@ -69,25 +70,49 @@ impl CommitLog {
                 (known.durable, known.last) = (flushed, last);
             }
         });
-        saved.map_err(|error| shared.progress.poison(error))
+        saved.map_err(|error| shared.poison_if_unsynced(error))
     }
 
-    /// Ends the log's use: later appends are refused, the prepared file is removed. Does not flush.
+    /// From now on appends are refused; those that have a place already can still be flushed.
+    pub(super) fn refuse_appends(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Ends the log's use: later appends are refused, the prepared file is removed. Does not flush: a group that nobody
+    /// wrote is dropped. When this has returned nothing of this log writes to its files, which may be somebody else's
+    /// by then.
     pub(crate) fn shut(&self) -> Result<()> {
         let shared = &*self.shared;
-        if shared.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        self.refuse_appends();
         if let Some(task) = shared.preparer.get() {
             task.stop();
         }
-        let next = shared.lock_place()?.next.take();
+        {
+            let _leading = shared.leading.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = shared.lock_place()?.take_group(Group::default());
+            if left.is_some_and(|group| group.bytes > 0) {
+                shared.progress.poison(Error::Closed);
+            }
+        }
+        let _growing = shared.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, tail) = {
+            let mut place = shared.lock_place()?;
+            (place.next.take(), LogOffset::new(place.tail))
+        };
         if let Some(file) = next {
             shared.files.drop_last(&file);
             shared.storage.remove_file(file.path())?;
             shared.storage.sync_dir(&shared.creation.dir)?;
         }
-        Ok(())
+        // Nothing was ever written behind the tail, so the next opening need not put zeros there.
+        let unused = |watermark: &&WatermarkFile| {
+            let known = watermark.current();
+            known.durable == tail && known.allocated != tail
+        };
+        match shared.watermark.as_ref().filter(unused) {
+            Some(watermark) if shared.progress.check().is_ok() => watermark.update(|known| known.allocated = tail),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -130,7 +155,11 @@ impl Shared {
 impl Group {
     /// The same buffers without content, for the next group.
     fn emptied(mut self) -> Self {
-        self.parts.clear();
+        for mut part in self.parts.drain(..) {
+            part.bytes.clear();
+            self.spare.push(part.bytes);
+        }
+        self.spare.truncate(SPARE_BUFFERS);
         self.bytes = 0;
         self
     }

@@ -46,6 +46,7 @@ pub(crate) struct Search<'a> {
 /// What is in the log.
 #[derive(Debug)]
 pub(crate) struct Inspection {
+    pub(crate) dir: PathBuf,
     pub(crate) files: Vec<LogFile>,
     pub(crate) file_bytes: u64,
     pub(crate) strays: Vec<PathBuf>,
@@ -61,8 +62,9 @@ pub(crate) struct Inspection {
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
     pub(crate) scanned_bytes: u64,
-    /// Behind it all is zero.
-    pub(crate) unused_end: u64,
+    /// Zeros are put from the tail up to here: all that the last session may have written to, or what is not zero
+    /// where nobody knows that.
+    pub(crate) zero_end: u64,
 }
 
 /// Lists and scans the log; `visit` sees every whole record from `visit_from` on.
@@ -72,13 +74,14 @@ pub(crate) fn inspect(search: Search<'_>, visit: &mut dyn FnMut(&RecordView<'_>)
     let mut scan = LogScan { search, reader, order: Order::default(), back: WriteBack::default() };
     let start = inspection.start().get();
     let end = inspection.end();
-    let known = search.watermark.map(|known| known.durable.get());
-    let mut at = known.map_or(start, |durable| durable.min(search.visit_from.get()).max(start));
+    let durable = search.watermark.map(|known| known.durable.get());
+    let mut at = durable.map_or(start, |durable| durable.min(search.visit_from.get()).max(start));
     let from = at;
     if let Some(known) = search.watermark {
         scan.check_last_record(&known, &mut inspection)?;
     }
-    inspection.tail = LogOffset::new(at.min(end));
+    at = at.min(end);
+    inspection.tail = LogOffset::new(at);
     while at < end {
         let step = scan.step(at, visit, &mut inspection)?;
         match step {
@@ -91,9 +94,11 @@ pub(crate) fn inspect(search: Search<'_>, visit: &mut dyn FnMut(&RecordView<'_>)
     inspection.scanned_bytes = inspection.tail.get().saturating_sub(from);
     // The blocks behind the watermark's end were never written, unless the scan went beyond it.
     let allocated = search.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
-    inspection.unused_end = allocated.map_or(end, |allocated| allocated.min(end));
-    let unused = inspection.tail.get()..inspection.unused_end;
+    let unused = inspection.tail.get()..allocated.unwrap_or(end).min(end);
     inspection.torn = scan.reader.find_written(unused)?;
+    let torn_end = inspection.torn.as_ref().map_or(0, |torn| torn.end.get());
+    inspection.zero_end = allocated.map_or(torn_end, |allocated| allocated.min(end));
+    inspection.sort_corruptions();
     Ok(inspection)
 }
 
@@ -110,7 +115,19 @@ impl Inspection {
 
     fn path_of(&self, at: u64) -> PathBuf {
         let file = self.files.iter().rfind(|file| file.base <= at).or(self.files.first());
-        file.map_or_else(PathBuf::new, |file| file.file.path().to_path_buf())
+        file.map_or_else(|| self.dir.clone(), |file| file.file.path().to_path_buf())
+    }
+
+    /// Lowest first, each place once: the watermark's own record may be met twice.
+    fn sort_corruptions(&mut self) {
+        self.corruptions.sort_by_key(|corruption| corruption.range.start);
+        self.corruptions.dedup_by(|next, kept| {
+            let same = next.range.start < kept.range.end;
+            if same {
+                kept.range.end = kept.range.end.max(next.range.end);
+            }
+            same
+        });
     }
 
     fn corrupt(&mut self, range: Range<u64>, reason: impl Into<String>) {
@@ -122,6 +139,7 @@ impl Inspection {
 fn list(search: &Search<'_>) -> Result<Inspection> {
     let (found, strays) = list_log_files(search.storage, search.dir)?;
     let mut inspection = Inspection {
+        dir: search.dir.to_path_buf(),
         files: Vec::with_capacity(found.len()),
         file_bytes: search.file_bytes,
         strays,
@@ -133,9 +151,10 @@ fn list(search: &Search<'_>) -> Result<Inspection> {
         corruptions: Vec::new(),
         blanks: Vec::new(),
         scanned_bytes: 0,
-        unused_end: 0,
+        zero_end: 0,
     };
-    let filled = found.iter().rposition(|(_, bytes)| *bytes > 0).map_or(0, |index| index + 1);
+    // The first file stays even if it is empty: its name says where the log begins.
+    let filled = found.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
     for (index, (base, bytes)) in found.into_iter().enumerate() {
         let path = search.dir.join(crate::format::names::log_file_name(base));
         if index >= filled {
@@ -205,6 +224,7 @@ impl LogScan<'_> {
     ) -> Result<Option<u64>> {
         let left = self.reader.left_in_file(at);
         let rules = self.search.rules;
+        let written_back = self.is_written_back(at, inspection);
         let window = self.reader.record_window(at)?;
         match rules.judge(window, at, left) {
             Found::Record(record) => {
@@ -215,17 +235,28 @@ impl LogScan<'_> {
                 if at >= self.search.visit_from.get() {
                     visit(&record);
                 }
-                let unsure = self.search.watermark.is_some_and(|known| at >= known.durable.get());
-                if unsure && self.search.mode != OpenMode::Read && inspection.corruptions.is_empty() {
+                if written_back {
                     let record = record.bytes().to_vec();
                     self.back.push(at, &record, &self.reader)?;
                 }
                 Ok(Some(next))
             }
-            Found::Blank => Ok(Some(at + left)),
+            Found::Blank => {
+                if written_back {
+                    let blank: Vec<u8> = window[..BLANK_BYTES].to_vec();
+                    self.back.push(at, &blank, &self.reader)?;
+                }
+                Ok(Some(at + left))
+            }
             Found::Nothing => self.bad(at, "nothing stands where a record should begin".to_owned(), inspection),
             Found::Bad(reason) => self.bad(at, reason, inspection),
         }
+    }
+
+    /// Is what stands at `at` not known to be durable, and may it be written?
+    fn is_written_back(&self, at: u64, inspection: &Inspection) -> bool {
+        let unsure = self.search.watermark.is_some_and(|known| at >= known.durable.get());
+        unsure && self.search.mode != OpenMode::Read && inspection.corruptions.is_empty()
     }
 
     /// The table of the design: what the first bad byte at `at` means.
@@ -249,7 +280,7 @@ impl LogScan<'_> {
         if at >= durable {
             return Ok(None);
         }
-        let next = self.find_behind(at, false)?.unwrap_or(durable).min(durable.max(at + 1));
+        let next = self.find_behind(at, false)?.unwrap_or(durable).min(durable).min(self.reader.end());
         inspection.corrupt(at..next, reason);
         Ok(Some(next))
     }
@@ -313,6 +344,11 @@ impl LogScan<'_> {
     fn check_last_record(&mut self, known: &Watermark, inspection: &mut Inspection) -> Result<()> {
         let start = inspection.start().get();
         let (end, durable) = (inspection.end(), known.durable.get());
+        let short = inspection.files.iter().map(|file| (file.base + file.bytes, file.base + inspection.file_bytes));
+        let lost = short.map(|(from, to)| from..to.min(durable)).filter(|lost| lost.start < lost.end);
+        for lost in lost.collect::<Vec<_>>() {
+            inspection.corrupt(lost, "the file ends before what was durable");
+        }
         if durable > end {
             inspection.corrupt(end..durable, "the log ends before what was durable");
         }

@@ -6,8 +6,9 @@
 //!   append that comes earlier does it itself, without the lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
+use super::delete::Deleted;
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
 use super::unit::{Cursors, Encoding, Unit};
@@ -23,6 +24,8 @@ use crate::side::WatermarkFile;
 
 /// The first blocks of a new log; each later step is twice as large.
 pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
+/// The step where there is hardly any room left.
+const LEAST_STEP_BYTES: u64 = 64 * 1024;
 /// The largest step of a log that allocates without writing.
 const LAST_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest step of a log that writes zeros first: an append may have to wait for it.
@@ -74,8 +77,8 @@ pub(super) struct Shared {
     /// The last flush: its end, and the last record below it.
     pub(super) flushed: Mutex<(LogOffset, Option<(u64, u32)>)>,
     pub(super) populated: AtomicU64,
-    /// Files that were deleted, for as long as somebody holds them.
-    pub(super) deleted: Mutex<Vec<Weak<MappedFile>>>,
+    /// Held by whoever deletes.
+    pub(super) deleted: Mutex<Deleted>,
     pub(super) preparer: OnceLock<Task>,
     /// Held by a log that is open by itself.
     pub(super) lock: Mutex<Option<StoreLock>>,
@@ -225,6 +228,11 @@ impl Shared {
         self.progress.poison(Error::Panicked { message: "while a record was being placed".to_owned() })
     }
 
+    /// A watermark that could not be synced stops the log; one that could not be written is written again.
+    pub(super) fn poison_if_unsynced(&self, error: Error) -> Error {
+        if matches!(error, Error::Poisoned { .. }) { self.progress.poison(error) } else { error }
+    }
+
     /// Does the log take appends?
     pub(super) fn check(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
@@ -242,7 +250,9 @@ impl Shared {
         self.progress.set_tail(tail);
         if matches!(place.sink, Sink::Mapping(_)) {
             self.progress.set_written(tail);
-            if place.tail + POPULATE_BYTES / 2 > self.populated.load(Ordering::Relaxed) {
+            // What has no blocks yet cannot be touched, so it is nothing to wake the task for.
+            let wanted = (place.tail + POPULATE_BYTES / 2).min(place.allocated);
+            if wanted > self.populated.load(Ordering::Relaxed) {
                 return true;
             }
         }
@@ -296,6 +306,8 @@ impl Shared {
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let base = {
             let place = self.lock_place()?;
+            // Once the log is shut, its files may be somebody else's.
+            self.check()?;
             if place.next.is_some() {
                 return Ok(());
             }
@@ -314,6 +326,7 @@ impl Shared {
         loop {
             let (allocated, file) = {
                 let place = self.lock_place()?;
+                self.check()?;
                 if place.allocated >= end {
                     return Ok(());
                 }
@@ -325,16 +338,28 @@ impl Shared {
             // No file there yet: the append finds that out by itself.
             let Some(file) = file else { return Ok(()) };
             let target = (allocated + *step).max(end).min(file.end());
-            self.allocate(&file, allocated, target)?;
+            match self.allocate(&file, allocated, target) {
+                // There may be room for what is needed now, if not for the whole step.
+                Err(error) if error.is_disk_full() && *step > LEAST_STEP_BYTES => {
+                    *step = LEAST_STEP_BYTES;
+                    continue;
+                }
+                result => result?,
+            }
             let last_step = if self.grouped { LAST_ZEROED_STEP_BYTES } else { LAST_STEP_BYTES };
             *step = (*step * 2).min(last_step);
         }
     }
 
     fn allocate(&self, file: &MappedFile, from: u64, to: u64) -> Result<()> {
-        self.creation.give_blocks(file.file(), from - file.base()..to - file.base())?;
+        let range = from - file.base()..to - file.base();
+        self.creation.give_blocks(file.file(), range.clone())?;
+        if self.creation.zeros {
+            file.sync(range, false).map_err(|error| self.progress.poison(error))?;
+        }
         let watermark = self.watermark.as_ref().ok_or(Error::ReadOnly)?;
-        watermark.update(|known| known.allocated = LogOffset::new(to))?;
+        let stored = watermark.update(|known| known.allocated = LogOffset::new(to));
+        stored.map_err(|error| self.poison_if_unsynced(error))?;
         self.lock_place()?.allocated = to;
         Ok(())
     }

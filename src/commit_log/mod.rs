@@ -4,12 +4,20 @@ mod delete;
 mod durable;
 mod inspect;
 mod log;
+#[cfg(test)]
+mod model_tests;
 mod open;
 mod place;
 mod read;
 mod reader;
+#[cfg(test)]
+mod recovery_tests;
 mod scan;
 mod settle;
+#[cfg(test)]
+mod test_kit;
+#[cfg(test)]
+mod tests;
 mod unit;
 
 pub use log::{Appended, CommitLog};

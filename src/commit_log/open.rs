@@ -153,17 +153,17 @@ fn begin_session(side: &SideFolder, lock: Option<&StoreLock>, ours: bool, format
     create_abort(side.storage(), side.root())
 }
 
-/// The length that log files have in a folder: the distance of their names, else the length of the only one.
+/// The length that log files have in a folder: what most lengths, and most distances of names, say. Neither alone will
+/// do: a file may be short, or missing.
 fn file_bytes_on_disk(storage: &Storage, dir: &Path) -> Result<Option<u64>> {
     let (files, _) = list_log_files(storage, dir)?;
+    let distances = files.windows(2).map(|pair| pair[1].0 - pair[0].0);
     let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
-    for pair in files.windows(2) {
-        *votes.entry(pair[1].0 - pair[0].0).or_default() += 1;
+    for bytes in distances.chain(files.iter().map(|(_, bytes)| *bytes)) {
+        *votes.entry(bytes).or_default() += 1;
     }
-    if votes.is_empty() {
-        files.iter().filter(|(_, bytes)| *bytes > 0).for_each(|(_, bytes)| *votes.entry(*bytes).or_default() += 1);
-    }
-    let winner = votes.into_iter().filter(|(bytes, _)| LOG_FILE_BYTES.contains(bytes)).max_by_key(|(_, count)| *count);
+    let allowed = votes.into_iter().filter(|(bytes, _)| LOG_FILE_BYTES.contains(bytes));
+    let winner = allowed.max_by_key(|(_, count)| *count);
     Ok(winner.map(|(bytes, _)| bytes))
 }
 
@@ -246,10 +246,12 @@ impl CommitLog {
     /// # Errors
     /// Those of [`flush`](Self::flush).
     pub fn close(self) -> Result<()> {
+        // Appends first, or one could be accepted behind the last flush; the lock last.
+        self.refuse_appends();
         let flushed = self.flush().and_then(|_| self.save_watermark());
-        self.shut()?;
+        let shut = self.shut();
         self.keep_lock(None);
-        flushed
+        flushed.and(shut)
     }
 
     /// Has the log drafted for keep the store's lock until its last handle goes, or gives it back.

@@ -29,6 +29,8 @@ pub(super) enum Sink {
 pub(super) struct Group {
     pub(super) parts: Vec<Part>,
     pub(super) bytes: usize,
+    /// Buffers of an earlier group: growing one takes long, and this is under the log lock.
+    pub(super) spare: Vec<Vec<u8>>,
 }
 
 /// The units of a group that lie in one file, and so are one write.
@@ -175,7 +177,11 @@ impl Group {
         self.bytes += bytes.len();
         match self.parts.last_mut() {
             Some(part) if Arc::ptr_eq(&part.file, file) => part.bytes.extend_from_slice(bytes),
-            _ => self.parts.push(Part { file: Arc::clone(file), start: at, bytes: bytes.to_vec() }),
+            _ => {
+                let mut buffer = self.spare.pop().unwrap_or_default();
+                buffer.extend_from_slice(bytes);
+                self.parts.push(Part { file: Arc::clone(file), start: at, bytes: buffer });
+            }
         }
     }
 }

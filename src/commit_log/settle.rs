@@ -70,6 +70,7 @@ fn mend(found: &Inspection, files: &mut Vec<LogFile>, log_use: &LogUse, creation
     }
     for file in files.iter_mut().filter(|file| file.bytes < found.file_bytes) {
         file.file.set_len(found.file_bytes)?;
+        file.file.sync()?;
         file.bytes = found.file_bytes;
     }
     for at in &found.blanks {
@@ -77,6 +78,7 @@ fn mend(found: &Inspection, files: &mut Vec<LogFile>, log_use: &LogUse, creation
             let position = at.get() - file.base;
             let left = u32::try_from(found.file_bytes - position).expect("a log file has 31 bits of length");
             file.file.write_at(&encode_blank(left), position)?;
+            file.file.sync()?;
         }
     }
     if let Some(torn) = &found.torn {
@@ -87,8 +89,9 @@ fn mend(found: &Inspection, files: &mut Vec<LogFile>, log_use: &LogUse, creation
         log_use.storage.remove_file(last.file.path())?;
         log_use.storage.sync_dir(&creation.dir)?;
     }
-    let (Some(last), Some(torn)) = (files.last(), &found.torn) else { return Ok(()) };
-    let end = torn.end.get().min(last.base + found.file_bytes);
+    let Some(last) = files.last() else { return Ok(()) };
+    // Also over what reads as zeros: where a sync failed, the disk may hold something else.
+    let end = found.zero_end.min(last.base + found.file_bytes);
     let start = found.tail.get();
     if start < end {
         write_zeros(&last.file, start - last.base..end - last.base)?;

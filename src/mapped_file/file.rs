@@ -10,8 +10,8 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::ptr;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::{File, Mapping, OpenMode, Storage, StoreObserver};
 use crate::error::{Error, Result};
@@ -27,7 +27,9 @@ pub(crate) struct MappedFile {
     memory: AtomicPtr<u8>,
     published: AtomicU64,
     has_writer: AtomicBool,
-    sync_failed: AtomicBool,
+    /// Has a sync failed? Held while one is under way: the system tells each failure to one caller only, so two at a
+    /// time could take each other's.
+    sync_failed: Mutex<bool>,
     observer: Option<Arc<dyn StoreObserver>>,
 }
 
@@ -50,7 +52,7 @@ impl MappedFile {
             memory: AtomicPtr::new(ptr::null_mut()),
             published: AtomicU64::new(0),
             has_writer: AtomicBool::new(false),
-            sync_failed: AtomicBool::new(false),
+            sync_failed: Mutex::new(false),
             observer: None,
         }
     }
@@ -108,7 +110,8 @@ impl MappedFile {
     ///
     /// A file whose sync failed once is never synced again: the next answer would be "done" for lost pages.
     pub(crate) fn sync(&self, range: Range<u64>, mapped: bool) -> Result<()> {
-        if self.sync_failed.load(Ordering::Acquire) {
+        let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
             let error = std::io::Error::other("an earlier sync of this file failed");
             return Err(Error::io("sync", self.path(), Some(range), error));
         }
@@ -120,9 +123,7 @@ impl MappedFile {
             }
             _ => self.file.sync(),
         };
-        if result.is_err() {
-            self.sync_failed.store(true, Ordering::Release);
-        }
+        *failed = result.is_err();
         result
     }
 

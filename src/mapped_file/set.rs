@@ -34,8 +34,8 @@ impl Creation {
         let name = log_file_name(base);
         let (temporary, path) = (self.new_dir.join(&name), self.dir.join(&name));
         let file = self.storage.open(&temporary, OpenMode::Create)?;
-        file.set_len(self.file_bytes)?;
-        let made = self.give_blocks(&file, 0..first_bytes.min(self.file_bytes)).and_then(|()| file.sync());
+        let give = || self.give_blocks(&file, 0..first_bytes.min(self.file_bytes));
+        let made = file.set_len(self.file_bytes).and_then(|()| give()).and_then(|()| file.sync());
         if let Err(error) = made {
             // Nothing may be left of it: a full disk would never get its space back.
             self.storage.remove_file(&temporary)?;
@@ -48,14 +48,10 @@ impl Creation {
         Ok(Arc::new(MappedFile::map(&self.storage, file, base, self.file_bytes)?))
     }
 
-    /// Gives blocks to a range of positions; with `zeros`, written and synced.
+    /// Gives blocks to a range of positions; with `zeros`, written, and to be synced by the caller.
     pub(crate) fn give_blocks(&self, file: &File, range: std::ops::Range<u64>) -> Result<()> {
         file.allocate(range.clone())?;
-        if !self.zeros {
-            return Ok(());
-        }
-        write_zeros(file, range)?;
-        file.sync()
+        if self.zeros { write_zeros(file, range) } else { Ok(()) }
     }
 }
 
