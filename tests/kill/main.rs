@@ -11,7 +11,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -100,7 +100,6 @@ fn kill_while_opening(root: &Path, round: u64, random: &mut Random, counts: &mut
         if !lines.iter().any(|line| line == "opened") {
             counts.opening_kills += 1;
         }
-        // Who came as far as to write has acknowledged messages that nobody looks for: those are in the log as others.
     }
 }
 
@@ -113,8 +112,14 @@ fn run_writer(root: &Path, round: u64, until: &str, after: Duration) -> Vec<Stri
         .env(writer::ROUND, round.to_string())
         .env(writer::ONLY_OPEN, if only_open { "1" } else { "0" })
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut errors = child.stderr.take().unwrap();
+    let error_reader = thread::spawn(move || {
+        let mut text = String::new();
+        errors.read_to_string(&mut text).map(|_| text)
+    });
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (sender, receiver) = mpsc::channel();
     let wanted = until.to_owned();
@@ -136,6 +141,8 @@ fn run_writer(root: &Path, round: u64, until: &str, after: Duration) -> Vec<Stri
     child.kill().unwrap();
     let status = child.wait().unwrap();
     let lines = reader.join().unwrap();
+    let errors = error_reader.join().unwrap().unwrap();
+    assert!(!errors.contains("panicked"), "{errors}");
     assert!(status.code().is_none(), "the writer ended by itself with {status}: {lines:?}");
     lines
 }
