@@ -37,11 +37,13 @@ impl MessageStore {
         let deleted = shared.log.delete_before(offset)?;
         if deleted > 0 {
             let start = shared.log.range().start;
-            for queue in shared.queues.all() {
-                queue.raise_min(start)?;
-                queue.delete_before(queue.range().start)?;
-            }
-            shared.index.delete_before(start)?;
+            shared.checkpointer.between(|| {
+                for queue in shared.queues.all() {
+                    queue.raise_min(start)?;
+                    queue.delete_before(queue.range().start)?;
+                }
+                shared.index.delete_before(start)
+            })?;
             shared.checkpointer.checkpoint()?;
         }
         Ok(deleted)

@@ -101,7 +101,7 @@ impl Content {
             check_queue(store, &topic, id, wanted);
         }
         // Each query looks into every index file: not all of a large store.
-        for (topic, key) in self.keys.keys().step_by(1 + self.keys.len() / 300) {
+        for (topic, key) in self.keys.keys().step_by(1 + self.keys.len() / 100) {
             self.check_key(store, topic, key);
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::common::{Content, check_content, check_store};
 use crate::stores::{Base, End, Patient, options};
-use mqlog::MessageStore;
+use mqlog::{MessageStore, QueueOffset};
 
 /// Takes the log's end from a record on: its bytes become zero, later files go.
 fn cut_log(patient: &Patient, at: u64, shorten: bool) {
@@ -36,7 +36,8 @@ fn queues_and_index_ahead_of_the_log_are_cut_with_it() {
         let base = Base::make(end);
         let all = base.content.records.len();
         for count in [1, 7, all / 3, all / 2, all - 40, all - 1] {
-            for shorten in [false, true] {
+            // A short file that is alone does not tell how long a file is.
+            for shorten in [false, base.content.records[count].0 > 3 * 16 * 1024] {
                 println!("{end:?} cut to {count} records, {shorten}");
                 let patient = base.patient();
                 cut_log(&patient, base.content.records[count].0, shorten);
@@ -67,7 +68,7 @@ fn a_log_that_ends_before_what_was_durable_is_refused() {
     assert!(before == after.collect::<Vec<_>>(), "a refused opening wrote");
     let store = MessageStore::open(options(&patient.root).recovery(mqlog::RecoveryMode::ReadOnly)).unwrap();
     assert!(!store.recovery_report().corruptions.is_empty());
-    assert_eq!(store.queue("orders", 0).iter_from(0.into()).filter(Result::is_err).count(), 0);
+    assert!(store.queue("orders", 0).iter_from(QueueOffset::ZERO).all(|message| message.is_ok()));
     assert!(matches!(store.put(mqlog::Message::new("t")), Err(mqlog::Error::ReadOnly)));
 }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{check_content, check_store, copy_file};
-use mqlog::RecoveryReport;
+use mqlog::{QueueOffset, RecoveryReport};
 use stores::{Base, End, Patient};
 
 /// What happens to a file.
@@ -82,8 +82,11 @@ fn queue_of(file: &Path) -> (String, i32) {
 /// Damages files one by one, each in a copy of its own, and looks at what opening makes of it.
 fn harm_each(base: &Base, files: &[PathBuf], harms: &[Harm], check: impl Fn(&Path, Harm, &RecoveryReport)) -> usize {
     let mut count = 0;
-    for file in files {
-        for harm in harms {
+    for (number, file) in files.iter().enumerate() {
+        // Of many files each gets some harms; the first and the last few get all.
+        let is_edge = number < 3 || number + 3 >= files.len();
+        let some = harms.iter().enumerate().filter(|(at, _)| is_edge || (at + number) % 3 == 0);
+        for (_, harm) in some {
             let patient = base.patient();
             if !harm.apply(base, &patient, file) {
                 continue;
@@ -96,7 +99,8 @@ fn harm_each(base: &Base, files: &[PathBuf], harms: &[Harm], check: impl Fn(&Pat
             } else {
                 // Without a word of the last session on every entry, some are only found wrong by who reads them.
                 for (topic, id) in store.queues().unwrap() {
-                    assert_eq!(store.queue(topic, id).iter_from(0.into()).filter(Result::is_err).count(), 0);
+                    let error = store.queue(topic, id).iter_from(QueueOffset::ZERO).find_map(Result::err);
+                    assert!(error.is_none(), "{error:?}");
                 }
                 assert!(check_content(&store) == base.content, "the content is not what it was");
             }
@@ -117,7 +121,7 @@ fn each_queue_file_of_a_closed_store_may_be_damaged() {
         assert_eq!((report.queues_compared, &report.queues_repaired), (1, &vec![queue_of(file)]));
     });
     println!("{count} damaged queue files of a closed store");
-    assert!(count > 50);
+    assert!(count > 30);
 }
 
 #[test]
@@ -131,7 +135,7 @@ fn each_queue_file_of_a_killed_store_may_be_damaged() {
         assert_eq!(others, 0, "{harm:?}: {report:?}");
     });
     println!("{count} damaged queue files of a killed store");
-    assert!(count > 50);
+    assert!(count > 30);
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn each_index_file_of_a_closed_store_may_be_damaged() {
         assert_eq!((report.queues_compared, report.queues_repaired.len()), (0, 0));
     });
     println!("{count} damaged index files of a closed store");
-    assert!(count > 50);
+    assert!(count > 30);
 }
 
 #[test]
@@ -165,7 +169,7 @@ fn folders_may_be_missing() {
             fs::remove_dir_all(patient.path(name)).unwrap();
             let store = patient.open();
             assert_eq!(store.recovery_report().foreign_writer, false);
-            assert!(check_store_after_use(&store) == base.content);
+            assert!(check_content(&store) == base.content);
             patient.check_after(store, &base.content);
         }
     }
@@ -186,11 +190,6 @@ fn everything_derived_may_be_missing_at_once() {
         assert!(check_store(&store) == base.content);
         patient.check_after(store, &base.content);
     }
-}
-
-fn check_store_after_use(store: &mqlog::MessageStore) -> common::Content {
-    // The report of a repair counts as damage for `verify`.
-    check_content(store)
 }
 
 #[test]
