@@ -40,6 +40,17 @@ impl Checkpointer {
         Self { side, log, queues, index, dispatcher, file: Mutex::new(file), done: Mutex::new(done) }
     }
 
+    /// Does something while no checkpoint is being written: one must not describe files that are being removed.
+    pub(crate) fn between<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _file = lock(&self.file);
+        work()
+    }
+
+    /// Does the last frame reach as far as `offset`?
+    pub(crate) fn covers(&self, offset: LogOffset) -> bool {
+        *lock(&self.done) >= offset
+    }
+
     /// How many bytes of the log are dispatched but in no frame.
     pub(crate) fn behind_bytes(&self) -> u64 {
         self.log.progress().dispatched().get().saturating_sub(lock(&self.done).get())

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::index_file::{self, IndexSet};
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, DerivedFile, Frame, SideFolder};
+use crate::side::{Derived, DerivedFile, Frame, QueueState, SideFolder};
 
 /// A rebuild is checkpointed after this much of the log.
 const SAVE_BYTES: u64 = 256 << 20;
@@ -236,8 +236,7 @@ fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names
             parts.queues.mark_batch(&state.topic);
         }
         let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
-        let restored = if queue.is_damaged() { Restored::Mismatch } else { queue.restore(state, stop, log_start)? };
-        if restored == Restored::Mismatch {
+        if queue.is_damaged() || restore_queue(&queue, state, stop, log_start)? == Restored::Mismatch {
             broken.push(name.clone());
         }
     }
@@ -249,6 +248,19 @@ fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names
         }
     }
     Ok((broken, new))
+}
+
+/// Believes what the last checkpoint says of a queue, unless one of the entries that this has to look at is damaged.
+fn restore_queue(queue: &ConsumeQueue, state: &QueueState, stop: Stop, log_start: LogOffset) -> Result<Restored> {
+    let mut restored = queue.restore(state, stop, log_start);
+    if stop == Stop::Unclean && matches!(restored, Ok(Restored::Done)) {
+        // A deletion may have been killed when the log's files were gone and the queues did not know yet.
+        restored = queue.raise_min(log_start).map(|()| Restored::Done);
+    }
+    match restored {
+        Err(Error::Corrupt(_)) => Ok(Restored::Mismatch),
+        restored => restored,
+    }
 }
 
 /// Believes what the last checkpoint says of the index; `false` if it must be built anew.

@@ -130,7 +130,12 @@ impl ConsumeQueue {
         }
         self.publish(|extent| {
             let generation = extent.generation + 1;
-            let first_entry = if self.files.kind() == Kind::Plain { place } else { extent.first_entry.min(place) };
+            let first_entry = match (self.files.kind(), &writer.rebuild) {
+                (Kind::Plain, _) => place,
+                // What the extent says may be about files that are gone.
+                (Kind::Batch, Some(rebuild)) => rebuild.first_entry.min(place),
+                (Kind::Batch, None) => extent.first_entry.min(place),
+            };
             *extent = Extent { min: from, next: from, first_entry, end_entry: place, generation };
         });
         if let Some(rebuild) = &mut writer.rebuild {
@@ -244,10 +249,14 @@ impl ConsumeQueue {
         Err(self.out_of_order(extent, entry.base))
     }
 
-    /// Returns where in the stored entries, from `first` on, the one with this base stands or belongs.
+    /// Returns where in the stored entries, from `first` on, the one with this base stands or belongs. If all of them
+    /// are behind it, files are missing in front, and the queue begins anew.
     fn place_of_base(&self, first: u64, base: u64) -> Result<u64> {
         let mut place = first;
         let mut end = 0;
+        if first > 0 && matches!(self.first_real(first..first + 1), Ok(Some((_, item))) if item.queue_offset.get() > base) {
+            return Ok(0);
+        }
         self.scan(first, |entry| {
             let Ok(Some(entry)) = BatchEntry::decode(entry) else { return false };
             let follows = entry.base >= end && entry.base + u64::from(entry.count) <= base;

@@ -203,7 +203,7 @@ impl Shared {
         let budget = SCAN_ENTRIES.max(limits.max_messages);
         let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
         'entries: while scanned < budget && result.next < result.range.end {
-            let items = queue.read(result.next, READ_ENTRIES.min(budget - scanned))?;
+            let items = self.read_entries(queue, result.next, READ_ENTRIES.min(budget - scanned))?;
             if items.is_empty() {
                 let missing = result.messages.is_empty() && scanned == 0;
                 if missing {
@@ -250,6 +250,17 @@ impl Shared {
             result.status = GetStatus::Found;
         }
         Ok(result)
+    }
+
+    /// Reads entries of a queue; damaged ones are repaired first.
+    pub(super) fn read_entries(&self, queue: &ConsumeQueue, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
+        match queue.read(from, max) {
+            Err(Error::Corrupt(_)) => {
+                self.rebuild(queue)?;
+                queue.read(from, max)
+            }
+            items => items,
+        }
     }
 
     /// Reads the record of a queue entry, if it is the one that the entry is about.

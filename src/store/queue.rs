@@ -73,7 +73,7 @@ impl QueueHandle {
     pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         let Some(queue) = self.find()? else { return Ok(Vec::new()) };
         let start = self.shared.log.range().start.get();
-        let mut items = queue.read(from.max(queue.range().start), max)?;
+        let mut items = self.shared.read_entries(&queue, from.max(queue.range().start), max)?;
         items.retain(|item| item.entry.log_offset >= start);
         Ok(items)
     }
@@ -113,7 +113,7 @@ impl QueueIter {
                 .shared
                 .dispatch_for(&queue, self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next))?;
             self.next = self.next.max(queue.range().start);
-            self.items = queue.read(self.next, READ_ENTRIES)?.into();
+            self.items = self.handle.shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
         }
         Ok(Some(queue))
     }

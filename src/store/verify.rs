@@ -7,7 +7,7 @@ use super::MessageStore;
 use super::get::Fetched;
 use crate::commit_log::ScanItem;
 use crate::dispatch::for_each_target;
-use crate::error::{Corruption, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::record::Transaction;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::view::MessageView;
@@ -125,16 +125,32 @@ impl MessageStore {
             return Ok(());
         };
         let (mut next, mut entries) = (queue.range().start, 0);
-        loop {
-            let items = queue.read(next, 512)?;
+        while next < queue.range().end {
+            let items = match queue.read(next, 512) {
+                // One of them is damaged: find out which.
+                Err(Error::Corrupt(_)) => queue.read(next, 1),
+                items => items,
+            };
+            let items = match items {
+                Err(Error::Corrupt(damage)) => {
+                    report.damages.push(wrong(next.get()..next.get() + 1, damage.reason));
+                    next = next + 1;
+                    continue;
+                }
+                items => items?,
+            };
             let Some(last) = items.last() else { break };
             next = last.queue_offset + u64::from(last.count);
             for item in &items {
                 let range = item.queue_offset.get()..item.queue_offset.get() + u64::from(item.count);
-                match self.shared.fetch(&queue, item)? {
-                    Fetched::Message(_) => entries += 1,
-                    Fetched::Gone => {}
-                    Fetched::Wrong => report.damages.push(wrong(range, "an entry does not fit its record".to_owned())),
+                match self.shared.fetch(&queue, item) {
+                    Ok(Fetched::Message(_)) => entries += 1,
+                    // The damage of a record itself was found by the scan.
+                    Ok(Fetched::Gone) | Err(Error::Corrupt(_)) => {}
+                    Ok(Fetched::Wrong) => {
+                        report.damages.push(wrong(range, "an entry does not fit its record".to_owned()));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }

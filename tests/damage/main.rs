@@ -1,0 +1,226 @@
+//! Files of a closed or killed store are damaged, lost, or replaced by older ones; after the next opening queues, index
+//! and content are right again.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod log_files;
+mod side_files;
+mod stores;
+mod use_time;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{check_content, check_store, copy_file};
+use mqlog::{QueueOffset, RecoveryReport};
+use stores::{Base, End, Patient};
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Deleted,
+    Emptied,
+    Zeroed,
+    Cut,
+    Longer,
+    /// One bit, at this part of 16 of the length.
+    Flipped(u64),
+    /// Replaced by the copy from after an earlier session.
+    Older,
+}
+
+const EVERY_HARM: [Harm; 12] = [
+    Harm::Deleted,
+    Harm::Emptied,
+    Harm::Zeroed,
+    Harm::Cut,
+    Harm::Longer,
+    Harm::Older,
+    Harm::Flipped(0),
+    Harm::Flipped(1),
+    Harm::Flipped(4),
+    Harm::Flipped(8),
+    Harm::Flipped(12),
+    Harm::Flipped(15),
+];
+
+impl Harm {
+    /// Does it to a file; `false` if it changes nothing.
+    fn apply(self, base: &Base, patient: &Patient, name: &Path) -> bool {
+        let path = patient.path(name);
+        let mut bytes = fs::read(&path).unwrap();
+        match self {
+            Self::Deleted => return fs::remove_file(&path).is_ok(),
+            Self::Emptied => bytes.clear(),
+            Self::Zeroed => bytes.fill(0),
+            Self::Cut => bytes.truncate(bytes.len() / 2),
+            Self::Longer => bytes.extend([7; 33]),
+            Self::Flipped(part) => {
+                let at = bytes.len() * part as usize / 16;
+                bytes[at] ^= 1 << (at % 8);
+            }
+            Self::Older => {
+                let older = base.older().join(name);
+                let differs = fs::read(&older).is_ok_and(|older| older != bytes);
+                if differs {
+                    copy_file(&older, &path);
+                }
+                return differs;
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        true
+    }
+}
+
+/// The topic and number of the queue that a file belongs to.
+fn queue_of(file: &Path) -> (String, i32) {
+    let parts: Vec<_> = file.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    (parts[1].clone(), parts[2].parse().unwrap())
+}
+
+/// Damages files one by one, each in a copy of its own, and looks at what opening makes of it.
+fn harm_each(base: &Base, files: &[PathBuf], harms: &[Harm], check: impl Fn(&Path, Harm, &RecoveryReport)) -> usize {
+    let mut count = 0;
+    for (number, file) in files.iter().enumerate() {
+        // Of many files each gets some harms; the first and the last few get all.
+        let is_edge = number < 3 || number + 3 >= files.len();
+        let some = harms.iter().enumerate().filter(|(at, _)| is_edge || (at + number) % 3 == 0);
+        for (_, harm) in some {
+            let patient = base.patient();
+            if !harm.apply(base, &patient, file) {
+                continue;
+            }
+            println!("{:?} {file:?} {harm:?}", base.end);
+            let store = patient.open();
+            check(file, *harm, store.recovery_report());
+            if base.end == End::Closed {
+                assert!(check_content(&store) == base.content, "the content is not what it was");
+            } else {
+                // Without a word of the last session on every entry, some are only found wrong by who reads them.
+                for (topic, id) in store.queues().unwrap() {
+                    let error = store.queue(topic, id).iter_from(QueueOffset::ZERO).find_map(Result::err);
+                    assert!(error.is_none(), "{error:?}");
+                }
+                assert!(check_content(&store) == base.content, "the content is not what it was");
+            }
+            patient.check_after(store, &base.content);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn each_queue_file_of_a_closed_store_may_be_damaged() {
+    let base = Base::make(End::Closed);
+    let files = [base.files("consumequeue"), base.files("batchconsumequeue")].concat();
+    let harms = [Harm::Deleted, Harm::Emptied, Harm::Zeroed, Harm::Cut, Harm::Longer, Harm::Older, Harm::Flipped(1)];
+    let count = harm_each(&base, &files, &harms, |file, _, report| {
+        assert!(report.clean && !report.index_rebuilt, "{report:?}");
+        assert_eq!((report.queues_compared, &report.queues_repaired), (1, &vec![queue_of(file)]));
+    });
+    println!("{count} damaged queue files of a closed store");
+    assert!(count > 30);
+}
+
+#[test]
+fn each_queue_file_of_a_killed_store_may_be_damaged() {
+    let base = Base::make(End::Killed);
+    let files = [base.files("consumequeue"), base.files("batchconsumequeue")].concat();
+    let harms = [Harm::Deleted, Harm::Emptied, Harm::Zeroed, Harm::Cut, Harm::Longer, Harm::Older, Harm::Flipped(1)];
+    let count = harm_each(&base, &files, &harms, |file, harm, report| {
+        assert!(!report.clean && !report.index_rebuilt, "{report:?}");
+        let others = report.queues_repaired.iter().filter(|queue| **queue != queue_of(file)).count();
+        assert_eq!(others, 0, "{harm:?}: {report:?}");
+    });
+    println!("{count} damaged queue files of a killed store");
+    assert!(count > 30);
+}
+
+#[test]
+fn each_index_file_of_a_closed_store_may_be_damaged() {
+    let base = Base::make(End::Closed);
+    let count = harm_each(&base, &base.files("index"), &EVERY_HARM, |_, _, report| {
+        assert!(report.clean && report.index_rebuilt, "{report:?}");
+        assert_eq!((report.queues_compared, report.queues_repaired.len()), (0, 0));
+    });
+    println!("{count} damaged index files of a closed store");
+    assert!(count > 30);
+}
+
+#[test]
+fn each_index_file_of_a_killed_store_may_be_lost_or_cut() {
+    let base = Base::make(End::Killed);
+    let harms = [Harm::Deleted, Harm::Emptied, Harm::Cut];
+    let count = harm_each(&base, &base.files("index"), &harms, |_, _, report| assert!(!report.clean));
+    assert!(count > 10);
+}
+
+#[test]
+fn folders_may_be_missing() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        for name in
+            ["consumequeue", "consumequeue/orders", "consumequeue/orders/1", "batchconsumequeue", "index", "mqlog"]
+        {
+            println!("{end:?} without {name}");
+            let patient = base.patient();
+            fs::remove_dir_all(patient.path(name)).unwrap();
+            let store = patient.open();
+            assert_eq!(store.recovery_report().foreign_writer, false);
+            assert!(check_content(&store) == base.content);
+            patient.check_after(store, &base.content);
+        }
+    }
+}
+
+#[test]
+fn everything_derived_may_be_missing_at_once() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let patient = base.patient();
+        for name in ["consumequeue", "batchconsumequeue", "index", "mqlog"] {
+            fs::remove_dir_all(patient.path(name)).unwrap();
+        }
+        for name in ["checkpoint", "lock"] {
+            fs::remove_file(patient.path(name)).unwrap();
+        }
+        let store = patient.open();
+        assert!(check_store(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
+#[test]
+fn stray_files_stay_and_are_reported() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let patient = base.patient();
+        let strays = [
+            "commitlog/stray",
+            "commitlog/0000000000000000000x",
+            "consumequeue/stray",
+            "consumequeue/orders/stray",
+            "consumequeue/orders/0/stray",
+            "index/stray",
+        ];
+        for name in strays {
+            fs::write(patient.path(name), "mine").unwrap();
+        }
+        for name in ["commitlog/stray_dir", "consumequeue/orders/00", "consumequeue/orders/x", "index/stray_dir"] {
+            fs::create_dir(patient.path(name)).unwrap();
+        }
+        let store = patient.open();
+        let reported = store.recovery_report().strays.clone();
+        for name in strays {
+            assert!(reported.contains(&patient.path(name)), "{name} of {reported:?}");
+            assert_eq!(fs::read(patient.path(name)).unwrap(), b"mine");
+        }
+        assert_eq!(reported.len(), 10, "{reported:?}");
+        assert!(check_store(&store) == base.content);
+        store.close().unwrap();
+        let again = patient.open();
+        assert!(again.recovery_report().clean && again.recovery_report().queues_repaired.is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! What mqlog and RocketMQ say about the store beside it is wrong, old or gone.
+
+use std::fs;
+
+use crate::common::{check_content, check_store, copy_file};
+use crate::stores::{Base, End};
+use crate::{EVERY_HARM, Harm, harm_each};
+
+#[test]
+fn each_file_of_the_side_folder_may_be_damaged() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let files: Vec<_> = base.files("mqlog").into_iter().filter(|file| file.iter().count() == 2).collect();
+        assert_eq!(files.len(), 3, "{files:?}");
+        let count = harm_each(&base, &files, &EVERY_HARM, |_, _, report| {
+            assert!(!report.foreign_writer && report.torn.is_none(), "{report:?}");
+            assert_eq!(report.queues_repaired, []);
+        });
+        println!("{count} damaged side files, {end:?}");
+        assert!(count >= 30);
+    }
+}
+
+#[test]
+fn all_of_the_side_folder_may_be_an_older_copy() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let patient = base.patient();
+        for name in ["format", "watermark", "derived"] {
+            copy_file(&base.older().join("mqlog").join(name), &patient.path("mqlog").join(name));
+        }
+        let store = patient.open();
+        assert!(check_content(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
+#[test]
+fn the_checkpoint_of_rocketmq_decides_nothing() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        harm_each(&base, &["checkpoint".into()], &EVERY_HARM, |_, _, report| {
+            assert_eq!((report.clean, report.index_rebuilt), (end == End::Closed, false));
+            assert_eq!(report.queues_repaired, []);
+        });
+        let patient = base.patient();
+        let far_ahead: Vec<u8> = [i64::MAX; 5].iter().flat_map(|stamp| stamp.to_be_bytes()).collect();
+        let mut bytes = fs::read(patient.path("checkpoint")).unwrap();
+        bytes[..40].copy_from_slice(&far_ahead);
+        fs::write(patient.path("checkpoint"), bytes).unwrap();
+        let store = patient.open();
+        assert!(check_store(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
+#[test]
+fn what_another_program_left_is_looked_at_as_a_whole() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        for wrong in [false, true] {
+            let patient = base.patient();
+            fs::write(patient.path("lock"), "lock").unwrap();
+            fs::create_dir_all(patient.path("mqlog/cut")).unwrap();
+            fs::write(patient.path("mqlog/cut/00000000000000000007"), "kept").unwrap();
+            if wrong {
+                for name in ["format", "watermark", "derived"] {
+                    copy_file(&base.older().join("mqlog").join(name), &patient.path("mqlog").join(name));
+                }
+                // The other program rewrote entries, and nothing says so.
+                let queue = patient.path("consumequeue/orders/0/00000000000000000000");
+                let mut bytes = fs::read(&queue).unwrap();
+                bytes[40..60].fill(0);
+                fs::write(&queue, bytes).unwrap();
+            }
+            let store = patient.open();
+            let report = store.recovery_report();
+            assert!(report.foreign_writer, "{report:?}");
+            let repaired = if wrong { vec![("orders".to_owned(), 0)] } else { Vec::new() };
+            assert_eq!(report.queues_repaired, repaired);
+            assert_eq!(report.queues_compared, base.content.queues.len() as u64);
+            assert!(check_content(&store) == base.content);
+            patient.check_after(store, &base.content);
+            assert_eq!(fs::read(patient.path("mqlog/cut/00000000000000000007")).unwrap(), b"kept");
+            assert_eq!(fs::read(patient.path("lock")).unwrap()[..4], *b"mqlg");
+        }
+    }
+}
+
+#[test]
+fn an_index_file_newer_than_everything_known_goes() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let patient = base.patient();
+        let newest = base.files("index").pop().unwrap();
+        fs::copy(patient.path(&newest), patient.path("index/29990101000000000")).unwrap();
+        let store = patient.open();
+        assert_eq!(store.recovery_report().index_rebuilt, end == End::Closed);
+        assert!(check_content(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
+#[test]
+fn unfinished_files_go() {
+    let base = Base::make(End::Killed);
+    let patient = base.patient();
+    fs::write(patient.path("mqlog/new/00000000000000000000"), [0; 100]).unwrap();
+    fs::write(patient.path("mqlog/derived.tmp"), [1; 100]).unwrap();
+    let store = patient.open();
+    assert!(fs::read_dir(patient.path("mqlog/new")).unwrap().all(|entry| entry.unwrap().metadata().unwrap().len() != 100));
+    assert!(check_store(&store) == base.content);
+    patient.check_after(store, &base.content);
+}
+
+#[test]
+fn the_harms_do_something() {
+    let base = Base::make(End::Closed);
+    for harm in EVERY_HARM {
+        let patient = base.patient();
+        let changed = harm.apply(&base, &patient, "mqlog/derived".as_ref());
+        assert!(changed, "{harm:?}");
+        let is = fs::read(patient.path("mqlog/derived")).ok();
+        assert_ne!(is, fs::read(base.root().join("mqlog/derived")).ok(), "{harm:?}");
+        assert_eq!(is.is_none(), harm == Harm::Deleted);
+    }
+}
