@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
 use crate::consume_queue::{ConsumeQueue, QueueItem};
-use crate::dispatch::{SCHEDULE_TOPIC, Selection, for_each_target};
+use crate::dispatch::{SCHEDULE_TOPIC, Selection};
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::offset::QueueOffset;
@@ -280,13 +280,7 @@ impl Shared {
             Err(Error::Corrupt(_)) => return Ok(Fetched::Wrong),
             Err(error) => return Err(error),
         };
-        let mut fits = false;
-        for_each_target(&message.record(), |target| {
-            fits |= target.topic == queue.topic()
-                && target.queue_id == queue.queue_id()
-                && target.queue_offset == item.queue_offset.get();
-        });
-        let fits = fits && message.record_bytes() == item.entry.record_bytes;
+        let fits = self.dispatcher.is_entry_of(&message.record(), (queue.topic(), queue.queue_id()), item);
         Ok(if fits { Fetched::Message(message) } else { Fetched::Wrong })
     }
 
