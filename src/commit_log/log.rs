@@ -16,7 +16,7 @@ use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::{Storage, StoreLock};
 use crate::drive::{Drive, Pumped, Task};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles};
 use crate::offset::LogOffset;
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stamps: StoreClock,
     pub(super) rules: Rules,
+    /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
+    pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,
     /// Appends go through a group buffer and positioned writes.
     pub(super) grouped: bool,

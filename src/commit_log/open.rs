@@ -115,6 +115,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         rules,
         watermark: known.watermark,
         visit_from,
+        salvage: options.salvage,
     };
     let found = inspect(search, visit)?;
     known.foreign &= !found.files.is_empty();

@@ -75,6 +75,9 @@ impl CommitLog {
             return Err(out_of_range());
         }
         let file = self.shared.files.find(offset.get()).ok_or_else(out_of_range)?;
+        if let Some(known) = self.known_damage(offset.get()) {
+            return Err(Error::Corrupt(known));
+        }
         let window = self.window(&file, offset.get())?;
         match self.shared.rules.judge(&window, offset.get(), file.end() - offset.get()) {
             Found::Record(_) => MessageView::new(&window).map_err(|error| {
@@ -102,6 +105,10 @@ impl CommitLog {
             return Ok(None);
         }
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
+        if let Some(known) = self.known_damage(at.get()) {
+            let next = LogOffset::new(known.range.end).min(end);
+            return Ok(Some((ScanItem::Damaged(known), next)));
+        }
         let window = self.window(&file, at.get())?;
         match self.shared.rules.judge(&window, at.get(), file.end() - at.get()) {
             Found::Record(record) => {
@@ -116,6 +123,12 @@ impl CommitLog {
             Found::Nothing => self.damaged_item(&file, at, "nothing stands where a record should begin"),
             Found::Bad(reason) => self.damaged_item(&file, at, &reason),
         }
+    }
+
+    /// The rest of the damage that opening found at an offset.
+    pub(crate) fn known_damage(&self, at: u64) -> Option<Corruption> {
+        let known = self.shared.damaged.iter().find(|known| known.range.contains(&at))?;
+        Some(Corruption { range: at..known.range.end, ..known.clone() })
     }
 
     fn damaged_item(
@@ -167,6 +180,9 @@ impl CommitLog {
             let cut = used > 0 && !holds_item(rest);
             if at >= range.end || cut {
                 return Ok((at, ControlFlow::Continue(())));
+            }
+            if let Some(known) = self.known_damage(at) {
+                return Ok((known.range.end, visit(Walked::Damaged(known))?));
             }
             let flow = match self.shared.rules.judge(rest, at, file.end() - at) {
                 Found::Record(record) => {

@@ -169,6 +169,7 @@ fn share(
         stamps: StoreClock::new(found.last_ms),
         clock: log_use.clock,
         rules: log_use.rules,
+        damaged: found.corruptions.clone(),
         crc: log_use.crc,
         grouped: log_use.grouped,
         closed: AtomicBool::new(false),

@@ -72,9 +72,11 @@ impl QueueHandle {
     /// [`Error::Io`] if a file cannot be read, and those of dispatch.
     pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         let Some(queue) = self.find()? else { return Ok(Vec::new()) };
-        let start = self.shared.log.range().start.get();
+        let log = &self.shared.log;
+        let start = log.range().start.get();
         let mut items = self.shared.read_entries(&queue, from.max(queue.range().start), max)?;
-        items.retain(|item| item.entry.log_offset >= start);
+        let is_there = |at: u64| at >= start && log.known_damage(at).is_none();
+        items.retain(|item| is_there(item.entry.log_offset));
         Ok(items)
     }
 
