@@ -281,7 +281,9 @@ impl Shared {
                 && target.queue_id == queue.queue_id()
                 && target.queue_offset == item.queue_offset.get();
         });
-        let fits = fits && message.record_bytes() == item.entry.record_bytes;
+        let fits = fits
+            && message.record_bytes() == item.entry.record_bytes
+            && item.store_ms.is_none_or(|store_ms| store_ms == message.store_ms());
         Ok(if fits { Fetched::Message(message) } else { Fetched::Wrong })
     }
 
