@@ -1,0 +1,31 @@
+//! What a store promises its user: answers of RocketMQ, limits, order, waiting, deletion, failures.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod disk;
+mod failures;
+mod lifecycle;
+mod puts;
+mod reads;
+
+use std::path::Path;
+
+use mqlog::{GetLimits, GetResult, Message, MessageStore, QueueOffset, TagFilter};
+
+fn open(root: &Path) -> MessageStore {
+    MessageStore::open(common::small(root)).unwrap()
+}
+
+fn get(store: &MessageStore, topic: &str, queue_id: i32, from: u64, filter: &str) -> GetResult {
+    store.get(topic, queue_id, QueueOffset::new(from), GetLimits::default(), &TagFilter::parse(filter)).unwrap()
+}
+
+fn put_many(store: &MessageStore, topic: &str, count: u64) {
+    for number in 0..count {
+        store.put(Message::new(topic).owned_body(number.to_string().into_bytes())).unwrap();
+    }
+}
+
+fn bodies(result: &GetResult) -> Vec<String> {
+    result.messages.iter().map(|message| String::from_utf8_lossy(message.body()).into_owned()).collect()
+}
