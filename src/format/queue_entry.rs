@@ -186,17 +186,17 @@ impl<'a> ExtensionUnit<'a> {
     /// - [`EntryError::Mismatch`] if the two lengths contradict each other
     pub fn decode(bytes: &'a [u8]) -> Result<Option<Self>, EntryError> {
         let stored = i16::from_be_bytes(*first::<2>(bytes)?);
-        let Some(unit_bytes) = u16::try_from(stored).ok().filter(|length| *length != 0) else {
+        if stored <= 0 {
             return Ok(None);
-        };
-        let need = usize::from(unit_bytes).max(Self::MIN_BYTES);
+        }
+        let need = (stored as usize).max(Self::MIN_BYTES);
         if bytes.len() < need {
             return Err(EntryError::TooShort { need, have: bytes.len() });
         }
         let bit_map_bytes = BigEndian::read_u16(&bytes[Self::MIN_BYTES - 2..]);
-        let expected = Self::MIN_BYTES as u64 + u64::from(bit_map_bytes);
-        if u64::from(unit_bytes) != expected {
-            return Err(EntryError::Mismatch { field: "unit length", value: unit_bytes.into(), expected });
+        let (value, expected) = (stored as u64, Self::MIN_BYTES as u64 + u64::from(bit_map_bytes));
+        if value != expected {
+            return Err(EntryError::Mismatch { field: "unit length", value, expected });
         }
         Ok(Some(Self {
             tags_code: BigEndian::read_i64(&bytes[2..]),
