@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::properties::{CRC32, NAME_END, VALUE_END};
+use super::properties::VALUE_END;
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
-    Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
-    Version, body_crc, mask_crc, write_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_DIGITS, CRC_PROPERTY, CRC_PROPERTY_BYTES,
+    FLAG_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT, QUEUE_OFFSET_AT,
+    SYS_FLAG_AT, SysFlag, Version, body_crc, mask_crc, write_host,
 };
 
 /// Whether a record carries the CRC property, which covers the whole record.
@@ -147,10 +147,7 @@ impl RecordFields<'_> {
             if self.needs_separator() {
                 out.push(VALUE_END);
             }
-            out.extend_from_slice(CRC32.as_bytes());
-            out.push(NAME_END);
-            out.extend_from_slice(b"0000000000");
-            out.push(VALUE_END);
+            out.extend_from_slice(&CRC_PROPERTY);
         }
     }
 
@@ -184,10 +181,8 @@ impl RecordFields<'_> {
     }
 
     fn properties_bytes(&self, crc: RecordCrc) -> usize {
-        match crc {
-            RecordCrc::On => self.properties.len() + usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES,
-            RecordCrc::Off => self.properties.len(),
-        }
+        let crc_property = usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES;
+        self.properties.len() + if crc == RecordCrc::On { crc_property } else { 0 }
     }
 
     /// Tells whether the CRC property needs a separator in front of it.
@@ -250,7 +245,7 @@ pub fn seal(record: &mut [u8]) {
 /// ```
 pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
     let mut rest = mask_crc(crc);
-    for digit in &mut property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1] {
+    for digit in &mut property[CRC_DIGITS] {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }

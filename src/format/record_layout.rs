@@ -1,7 +1,7 @@
 //! Where the fields of a record are, and what its flags mean.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::BitOr;
+use std::ops::{BitOr, Range};
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -16,6 +16,9 @@ pub const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 /// Bytes of the CRC property: its name of 8, a separator, 10 digits, a separator.
 #[doc(alias = "CRC32_RESERVED_LEN")]
 pub const CRC_PROPERTY_BYTES: usize = 20;
+/// The CRC property of 0, from which the others differ in the [`CRC_DIGITS`].
+pub(super) const CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x010000000000\x02";
+pub(super) const CRC_DIGITS: Range<usize> = 9..19;
 
 // Positions of fields; `Layout` has those behind the first host.
 pub(super) const MAGIC_AT: usize = 4;

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use byteorder::{BigEndian, ByteOrder};
 
 use super::message_id::OffsetMessageId;
-use super::properties::{CRC32, KEYS, NAME_END, Properties, TAGS, UNIQ_KEY, VALUE_END};
+use super::properties::{KEYS, Properties, TAGS, UNIQ_KEY, VALUE_END};
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
-    Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, Version, mask_crc, read_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_DIGITS, CRC_PROPERTY, CRC_PROPERTY_BYTES,
+    FLAG_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, Version, mask_crc,
+    read_host,
 };
 
 /// From this length on, combining two CRCs costs less than reading the body twice.
@@ -112,12 +113,11 @@ impl CrcProperty {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
         };
-        let wrong = CRC32.bytes().zip(property).filter(|(expected, found)| expected != *found).count()
-            + usize::from(property[CRC32.len()] != NAME_END)
-            + usize::from(property[CRC_PROPERTY_BYTES - 1] != VALUE_END);
+        let differs = |at: &usize| property[*at] != CRC_PROPERTY[*at];
+        let wrong = (0..CRC_DIGITS.start).chain(CRC_DIGITS.end..CRC_PROPERTY_BYTES).filter(differs).count();
         let is_own = before.last().is_none_or(|last| *last == VALUE_END);
         match wrong {
-            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1]).map_or(Self::Damaged, Self::Present),
+            0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
             _ => Self::Absent,
         }
@@ -398,9 +398,7 @@ numbers! { self:
 fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
     for (field, at) in [("queue offset", QUEUE_OFFSET_AT), ("log offset", LOG_OFFSET_AT)] {
         let value = BigEndian::read_i64(&bytes[at..]);
-        if value < 0 {
-            return Err(RecordError::Negative { field, value });
-        }
+        u64::try_from(value).map_err(|_| RecordError::Negative { field, value })?;
     }
     for (field, end) in [("born host's port", layout.store_ms()), ("store host's port", layout.reconsume_times())] {
         length(field, BigEndian::read_i32(&bytes[end - 4..]), u16::MAX.into())?;
