@@ -4,7 +4,6 @@
 //! time, also when there is nothing to do, and never by two threads at once. It ends for good when it fails or panics;
 //! a full disk only makes it pause.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -73,13 +72,13 @@ impl Waker {
         fence(Ordering::SeqCst);
     }
 
-    /// Sleeps unless somebody has called [`Waker::wake`] since sleep was announced; may return too early.
+    /// Sleeps unless somebody has called [`Waker::wake`] since sleep was announced; may return too early. Then the task
+    /// rises.
     fn sleep(&self, limit: Option<Duration>, stopping: &AtomicBool) {
         // A pump may have parked on its own account and used up the wake-up meant for this place.
         if self.asleep.load(Ordering::Acquire) && !stopping.load(Ordering::Acquire) {
             limit.map_or_else(thread::park, thread::park_timeout);
         }
-        self.rise();
     }
 
     fn rise(&self) {
@@ -118,25 +117,20 @@ impl Task {
         let work = Arc::new(Work {
             name,
             pump: Mutex::new(Box::new(pump)),
-            waker: Arc::new(Waker::default()),
-            stopping: AtomicBool::new(false),
+            waker: Arc::default(),
+            stopping: AtomicBool::default(),
             failure: OnceLock::new(),
-            is_stalled: AtomicBool::new(false),
-            stall: Mutex::new(None),
+            is_stalled: AtomicBool::default(),
+            stall: Mutex::default(),
         });
-        let thread = match drive {
-            Drive::Manual => None,
-            Drive::Threads => {
-                let work = Arc::clone(&work);
-                let builder = thread::Builder::new().name(format!("mqlog-{name}"));
-                let started = builder.spawn(move || work.run());
-                Some(started.map_err(|source| Error::io("start the thread of", Path::new(name), None, source))?)
-            }
-        };
-        if let Some(thread) = &thread {
-            work.waker.thread.get_or_init(|| thread.thread().clone());
+        let task = Self { work: Arc::clone(&work), thread: Mutex::default() };
+        if drive == Drive::Threads {
+            let started = thread::Builder::new().name(format!("mqlog-{name}")).spawn(move || work.run());
+            let thread = started.map_err(|source| Error::io("start the thread of", Path::new(name), None, source))?;
+            task.work.waker.thread.get_or_init(|| thread.thread().clone());
+            *lock(&task.thread) = Some(thread);
         }
-        Ok(Self { work, thread: Mutex::new(thread) })
+        Ok(task)
     }
 
     /// Wakes the thread if it sleeps.
@@ -164,8 +158,8 @@ impl Task {
 
     /// Returns the full disk that makes the task pause, if it does.
     pub(crate) fn stalled(&self) -> Option<Error> {
-        let is_stalled = self.work.is_stalled.load(Ordering::Acquire);
-        if is_stalled { lock(&self.work.stall).clone() } else { None }
+        let work = &self.work;
+        if work.is_stalled.load(Ordering::Acquire) { lock(&work.stall).clone() } else { None }
     }
 
     /// Ends the thread after the pump under way and waits for that, unless this is that thread.
@@ -204,51 +198,38 @@ impl Work {
     fn run(&self) {
         let mut announced = false;
         while !self.stopping.load(Ordering::Acquire) {
-            announced = match self.pump() {
-                Ok(Pumped::Idle(_)) if !announced => {
-                    self.waker.fall_asleep();
-                    true
-                }
-                Ok(Pumped::Idle(limit)) => {
-                    self.waker.sleep(limit, &self.stopping);
-                    false
-                }
-                Ok(Pumped::Again) => {
-                    self.waker.rise();
-                    false
-                }
-                Err(error) => {
-                    self.waker.rise();
-                    if !error.is_disk_full() {
-                        return;
-                    }
-                    self.pause();
-                    false
-                }
-            };
+            let pumped = self.pump();
+            announced = !announced && matches!(pumped, Ok(Pumped::Idle(_)));
+            if announced {
+                self.waker.fall_asleep();
+                continue;
+            }
+            match pumped {
+                Ok(Pumped::Idle(limit)) => self.waker.sleep(limit, &self.stopping),
+                Ok(Pumped::Again) => {}
+                Err(error) if error.is_disk_full() => self.pause(),
+                Err(_) => return,
+            }
+            self.waker.rise();
         }
     }
 
     fn pump(&self) -> Result<Pumped> {
         let mut pump = lock(&self.pump);
         self.health()?;
-        match catch_unwind(AssertUnwindSafe(&mut *pump)).unwrap_or_else(|panic| Err(panicked(&*panic))) {
-            Ok(pumped) => {
-                if self.is_stalled.swap(false, Ordering::AcqRel) {
-                    *lock(&self.stall) = None;
-                }
-                Ok(pumped)
-            }
+        let pumped = catch_panic(&mut *pump);
+        match &pumped {
+            Ok(_) => self.is_stalled.store(false, Ordering::Release),
             Err(full) if full.is_disk_full() => {
                 *lock(&self.stall) = Some(full.clone());
                 self.is_stalled.store(true, Ordering::Release);
-                Err(full)
             }
-            Err(source) => {
-                let failure = Error::TaskFailed { task: self.name, source: Arc::new(source) };
-                Err(self.failure.get_or_init(|| failure).clone())
+            Err(error) => {
+                let failure = Error::TaskFailed { task: self.name, source: Arc::new(error.clone()) };
+                return Err(self.failure.get_or_init(|| failure).clone());
             }
         }
+        pumped
     }
 
     fn health(&self) -> Result<()> {
@@ -258,21 +239,19 @@ impl Work {
     /// Lets time pass before the disk is tried again; only [`Task::stop`] cuts it short.
     fn pause(&self) {
         let end = Instant::now() + DISK_FULL_PAUSE;
-        while !self.stopping.load(Ordering::Acquire) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
+        while !self.stopping.load(Ordering::Acquire) && Instant::now() < end {
+            thread::park_timeout(end.saturating_duration_since(Instant::now()));
         }
     }
 }
 
-/// Makes an error of what [`catch_unwind`] caught.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let message = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Error::Panicked { message: message.to_owned() }
+/// Does something that may panic, and makes an error of that.
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let message = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        Err(Error::Panicked { message: message.to_owned() })
+    })
 }
 
 #[cfg(test)]

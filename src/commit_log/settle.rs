@@ -133,7 +133,7 @@ fn map(found: &Inspection, files: Vec<LogFile>, log_use: &LogUse) -> Result<Vec<
         let mapped = if log_use.read_only {
             MappedFile::read_only(file.file, file.base, found.file_bytes)
         } else {
-            MappedFile::map(&log_use.storage, file.file, file.base, found.file_bytes)?
+            MappedFile::map(file.file, file.base, found.file_bytes)?
         };
         mapped.publish((tail - mapped.base()).min(found.file_bytes));
         Ok(Arc::new(mapped))

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::{File, OpenMode, Storage};
 use crate::error::{Error, Result};
@@ -28,8 +28,7 @@ impl StoreLock {
     /// Takes the lock of the store in `root`.
     pub(crate) fn take(storage: &Storage, root: &Path) -> Result<Self> {
         let path = root.join("lock");
-        let key =
-            std::path::absolute(root).ok().and_then(|root| root.canonicalize().ok()).unwrap_or(root.to_path_buf());
+        let key = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         if !table().insert(key.clone()) {
             return Err(Error::Locked { path, holder: "this process has the store open already" });
         }
@@ -85,6 +84,6 @@ impl Drop for StoreLock {
     }
 }
 
-fn table() -> std::sync::MutexGuard<'static, HashSet<PathBuf>> {
+fn table() -> MutexGuard<'static, HashSet<PathBuf>> {
     OPEN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
