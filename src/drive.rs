@@ -57,36 +57,12 @@ pub(crate) struct Waker {
 impl Waker {
     /// Wakes the thread: a fence and one relaxed load while it is awake.
     ///
-    /// The fence stands against the one in [`Waker::fall_asleep`]: either the task sees what its caller published
+    /// The fence stands against the one in [`Work::run`]: either the task sees what its caller published
     /// before, or the caller sees that the task sleeps.
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.unpark();
-        }
-    }
-
-    /// Announces sleep. The task looks for work once more before it goes on to [`Waker::sleep`].
-    fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Sleeps unless somebody has called [`Waker::wake`] since sleep was announced; may return too early. Then the task
-    /// rises.
-    fn sleep(&self, limit: Option<Duration>, stopping: &AtomicBool) {
-        // A pump may have parked on its own account and used up the wake-up meant for this place.
-        if self.asleep.load(Ordering::Acquire) && !stopping.load(Ordering::Acquire) {
-            limit.map_or_else(thread::park, thread::park_timeout);
-        }
-    }
-
-    fn rise(&self) {
-        self.asleep.swap(false, Ordering::Acquire);
-    }
-
-    fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
+        let wakes = self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel);
+        if let Some(thread) = self.thread.get().filter(|_| wakes) {
             thread.unpark();
         }
     }
@@ -165,13 +141,13 @@ impl Task {
     /// Ends the thread after the pump under way and waits for that, unless this is that thread.
     pub(crate) fn stop(&self) {
         self.work.stopping.store(true, Ordering::Release);
-        self.work.waker.unpark();
-        if self.work.waker.thread.get().is_some_and(|thread| thread.id() == thread::current().id()) {
-            return;
-        }
-        if let Some(thread) = lock(&self.thread).take() {
+        let Some(thread) = self.work.waker.thread.get() else { return };
+        thread.unpark();
+        if thread.id() != thread::current().id()
+            && let Some(running) = lock(&self.thread).take()
+        {
             // The thread catches every panic of its pump, so there is nothing to learn from how it ended.
-            let _ = thread.join();
+            let _ = running.join();
         }
     }
 }
@@ -196,21 +172,27 @@ struct Work {
 impl Work {
     /// The thread: pumps until told to stop, and before it sleeps once more after announcing it.
     fn run(&self) {
+        let asleep = &self.waker.asleep;
         let mut announced = false;
         while !self.stopping.load(Ordering::Acquire) {
             let pumped = self.pump();
             announced = !announced && matches!(pumped, Ok(Pumped::Idle(_)));
             if announced {
-                self.waker.fall_asleep();
+                asleep.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
                 continue;
             }
             match pumped {
-                Ok(Pumped::Idle(limit)) => self.waker.sleep(limit, &self.stopping),
-                Ok(Pumped::Again) => {}
+                // Nobody called since sleep was announced. The wake-up itself does not tell: a pump may have parked on
+                // its own account and used it up.
+                Ok(Pumped::Idle(limit)) if asleep.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire) => {
+                    limit.map_or_else(thread::park, thread::park_timeout);
+                }
+                Ok(_) => {}
                 Err(error) if error.is_disk_full() => self.pause(),
                 Err(_) => return,
             }
-            self.waker.rise();
+            asleep.swap(false, Ordering::Acquire);
         }
     }
 

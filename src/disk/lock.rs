@@ -68,12 +68,6 @@ impl StoreLock {
         let first = storage.read_whole(&root.join("lock"), OURS.len())?;
         Ok(first.is_some_and(|first| first == OURS))
     }
-
-    /// Is the store in `root` open in this process?
-    #[cfg(test)]
-    pub(crate) fn is_held_here(root: &Path) -> bool {
-        root.canonicalize().is_ok_and(|key| table().contains(&key))
-    }
 }
 
 impl Drop for StoreLock {

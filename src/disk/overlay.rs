@@ -77,16 +77,12 @@ impl OverlayDisk {
 
     /// A new name needs a folder to stand in.
     fn check_parent(&self, names: &Names, path: &Path) -> io::Result<()> {
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) if self.find(names, parent)?.1.is_some() => Err(io::ErrorKind::NotADirectory.into()),
-            _ => Ok(()),
-        }
+        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+        ensure(self.find(names, parent)?.1.is_none(), io::ErrorKind::NotADirectory)
     }
 
     fn list_named(&self, names: &Names, dir: &Path) -> io::Result<Vec<Listed>> {
-        if self.find(names, dir)?.1.is_some() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
+        ensure(self.find(names, dir)?.1.is_none(), io::ErrorKind::NotADirectory)?;
         let shown = if names.nodes.contains_key(dir) { Vec::new() } else { self.base.list(dir)? };
         let mut found: BTreeMap<_, _> = shown.into_iter().map(|listed| (listed.name, listed.info)).collect();
         let below = names.nodes.range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded));
@@ -159,9 +155,7 @@ impl Disk for OverlayDisk {
         let mut names = self.names();
         let content = self.find(&names, from)?.1.ok_or(io::ErrorKind::IsADirectory)?;
         self.check_parent(&names, to)?;
-        if matches!(self.find(&names, to), Ok((_, None))) {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        ensure(!matches!(self.find(&names, to), Ok((_, None))), io::ErrorKind::IsADirectory)?;
         if from != to {
             content.open(&*self.base)?.change(|_| Ok(()))?;
             names.put(from, Node::Removed);
@@ -179,9 +173,7 @@ impl Disk for OverlayDisk {
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         let mut names = self.names();
-        if !self.list_named(&names, dir)?.is_empty() {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
-        }
+        ensure(self.list_named(&names, dir)?.is_empty(), io::ErrorKind::DirectoryNotEmpty)?;
         // The folder's own node hides everything below it from now on.
         names.nodes.retain(|path, _| !path.starts_with(dir));
         names.put(dir, Node::Removed);
@@ -208,6 +200,11 @@ impl Disk for OverlayDisk {
     fn try_lock(&self, _path: &Path, _file: &dyn DiskFile) -> io::Result<bool> {
         Ok(true)
     }
+}
+
+/// Refuses what does not hold.
+fn ensure(holds: bool, otherwise: io::ErrorKind) -> io::Result<()> {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
 /// One file's bytes, shared by its name and its handles.
@@ -347,8 +344,8 @@ impl DiskFile for OverlayFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let end = position.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
-        let Some(end) = end else { return Err(io::ErrorKind::FileTooLarge.into()) };
+        let end = position.saturating_add(bytes.len() as u64);
+        ensure(i64::try_from(end).is_ok(), io::ErrorKind::FileTooLarge)?;
         if bytes.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "only Linux has all of these calls"))]
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 #[cfg(unix)]
 use std::os::unix::fs::FileExt;
@@ -68,7 +68,7 @@ impl Disk for RealDisk {
         #[cfg(unix)]
         let free = rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         #[cfg(windows)]
-        let free = Err(io::ErrorKind::Unsupported);
+        let free = Err(ErrorKind::Unsupported);
         Ok(free?)
     }
 
@@ -90,9 +90,7 @@ impl Disk for RealDisk {
         let locked = file.try_lock();
         match locked.map_err(io::Error::from) {
             // The two answers of Unix to the second one who asks.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied) => {
-                Ok(false)
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
             locked => locked.map(|()| true),
         }
     }
@@ -108,7 +106,7 @@ fn file_info(metadata: &fs::Metadata) -> FileInfo {
 fn check_size_limit(bytes: u64) -> io::Result<()> {
     #[cfg(unix)]
     if rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
-        return Err(io::ErrorKind::FileTooLarge.into());
+        return Err(ErrorKind::FileTooLarge.into());
     }
     Ok(())
 }
@@ -120,7 +118,7 @@ fn repeat(bytes: usize, mut step: impl FnMut(usize) -> io::Result<usize>) -> io:
         match step(done) {
             Ok(0) => break,
             Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
@@ -181,7 +179,7 @@ impl DiskFile for RealFile {
         #[cfg(windows)]
         let write = File::seek_write;
         let done = repeat(bytes.len(), |done| write(&self.0, &bytes[done..], position + done as u64))?;
-        if done < bytes.len() { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
+        if done < bytes.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {

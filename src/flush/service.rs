@@ -138,8 +138,7 @@ impl FlushService {
     pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
         let group = &*self.group;
         let mut queue = lock(&group.queue);
-        let closed = queue.closed.then_some(Err(Error::Closed));
-        if let Some(outcome) = group.outcome(end).or(closed) {
+        if let Some(outcome) = group.outcome(end).or(queue.closed.then_some(Err(Error::Closed))) {
             drop(queue);
             return run(callback, outcome);
         }
@@ -245,9 +244,13 @@ impl Drop for FlushService {
 
 impl fmt::Debug for FlushService {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fields = formatter.debug_struct("FlushService");
-        fields.field("policy", self.policy()).field("durable_offset", &self.durable_offset());
-        fields.field("syncs", &self.syncs()).finish_non_exhaustive()
+        write!(
+            formatter,
+            "FlushService({:?}, {} durable, {} syncs)",
+            self.policy(),
+            self.durable_offset(),
+            self.syncs()
+        )
     }
 }
 
@@ -306,8 +309,7 @@ impl Group {
         if queue.closed && !even_closed {
             return Err(Error::Closed);
         }
-        if !self.leading.load(Ordering::Relaxed) {
-            self.leading.store(true, Ordering::Relaxed);
+        if !self.leading.swap(true, Ordering::Relaxed) {
             drop(queue);
             return self.lead(end);
         }
@@ -380,21 +382,17 @@ impl Group {
             let known = if self.poison.is_set() { LogOffset::MAX } else { self.durable() };
             let done: Vec<_> = queue.threads.extract_if(.., |(end, _)| *end <= known).collect();
             callbacks.extend(queue.callbacks.extract_if(.., |(end, _)| *end <= known));
-            let go_on = end > known;
-            let next = if go_on || queue.threads.is_empty() { None } else { Some(queue.threads.remove(0).1) };
-            let free = !go_on && next.is_none();
-            if free {
-                self.leading.store(false, Ordering::Relaxed);
-            }
+            let ends = end <= known;
+            let next = (ends && !queue.threads.is_empty()).then(|| queue.threads.remove(0).1);
+            let leads = !ends || next.is_some();
+            self.leading.store(leads, Ordering::Relaxed);
             drop(queue);
-            if let Some(next) = next {
-                next.end_wait(Slot::LEAD);
-            }
+            next.iter().for_each(|slot| slot.end_wait(Slot::LEAD));
             done.iter().for_each(|(_, slot)| slot.end_wait(Slot::DONE));
-            if free && self.policy == FlushPolicy::Sync {
+            if !leads && self.policy == FlushPolicy::Sync {
                 self.call_flusher();
             }
-            if !go_on {
+            if ends {
                 break;
             }
         }
@@ -415,22 +413,17 @@ impl Group {
     /// Has the target flush once. The first failure is the last call.
     fn sync(&self) {
         debug_assert!(!self.poison.is_set(), "nothing is flushed after a failure");
-        if self.asked.load(Ordering::Relaxed) {
-            // What was asked for before this exchange was appended before it, so the target sees it.
-            self.asked.swap(false, Ordering::AcqRel);
-        }
+        // What was asked for before this exchange was appended before it, so the target sees it.
+        self.asked.swap(false, Ordering::AcqRel);
         let before = self.durable();
         match catch_panic(|| self.target.flush()) {
             Ok(reached) if reached > before => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
                 self.durable.store(reached.get(), Ordering::Release);
             }
-            Ok(_) => {
+            failed => {
                 let reason = format!("it returned without an error and without getting further than {before}");
-                self.poison.set(Error::Unsupported { what: "the flush target", reason });
-            }
-            Err(error) => {
-                self.poison.set(error);
+                self.poison.set(failed.err().unwrap_or(Error::Unsupported { what: "the flush target", reason }));
             }
         }
     }
