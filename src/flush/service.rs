@@ -9,6 +9,7 @@
 //! callback alone does not keep the lead: under [`FlushPolicy::Sync`] the flush thread takes over.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
@@ -431,7 +432,7 @@ impl Group {
 
 /// Runs a callback; its panic is its own affair and must not hit whoever happens to lead.
 fn run(callback: impl FnOnce(Result<()>), outcome: Result<()>) {
-    let _ = catch_panic(|| Ok(callback(outcome)));
+    let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
 }
 
 /// The place where one thread waits.

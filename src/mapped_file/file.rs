@@ -33,27 +33,22 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps a file that has its full length; everything below the position `published` is taken as published.
-    pub(crate) fn map(file: File, base: u64, bytes: u64) -> Result<Self> {
-        let map = file.map(bytes, OpenMode::ReadWrite)?;
-        assert_eq!(map.bytes() as u64, bytes, "a mapping has the length that was asked for");
-        let (memory, observer) = (AtomicPtr::new(map.as_mut_ptr()), map.observer());
-        Ok(Self { map: Some(map), memory, observer, ..Self::read_only(file, base, bytes) })
-    }
-
-    /// A file that is read with positioned reads only.
-    pub(crate) fn read_only(file: File, base: u64, bytes: u64) -> Self {
-        Self {
+    /// Takes a file that has its full length: mapped, or to be read with positioned reads only. Nothing is published.
+    pub(crate) fn new(file: File, base: u64, bytes: u64, mapped: bool) -> Result<Self> {
+        let map = if mapped { Some(file.map(bytes, OpenMode::ReadWrite)?) } else { None };
+        let is_whole = map.as_ref().is_none_or(|map| map.bytes() as u64 == bytes);
+        assert!(is_whole, "a mapping has the length that was asked for");
+        Ok(Self {
             base,
             bytes,
             file,
-            map: None,
-            memory: AtomicPtr::new(ptr::null_mut()),
-            published: AtomicU64::new(0),
-            has_writer: AtomicBool::new(false),
-            sync_failed: AtomicBool::new(false),
-            observer: None,
-        }
+            memory: AtomicPtr::new(map.as_ref().map_or(ptr::null_mut(), |map| map.as_mut_ptr())),
+            observer: map.as_ref().and_then(|map| map.observer()),
+            map,
+            published: AtomicU64::default(),
+            has_writer: AtomicBool::default(),
+            sync_failed: AtomicBool::default(),
+        })
     }
 
     /// The offset of the first byte.
@@ -268,7 +263,7 @@ mod tests {
         let file = storage.open(&dir.join("f"), OpenMode::Create).expect("a new file");
         file.set_len(bytes).expect("length");
         file.allocate(0..bytes).expect("blocks");
-        Arc::new(MappedFile::map(file, 4096, bytes).expect("map"))
+        Arc::new(MappedFile::new(file, 4096, bytes, true).expect("map"))
     }
 
     #[test]
@@ -306,7 +301,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = mapped(dir.path(), 4096);
         file.writer().store(0, b"abcdef");
-        let copy = Arc::new(MappedFile::read_only(file.file().clone(), 4096, 4096));
+        let copy = Arc::new(MappedFile::new(file.file().clone(), 4096, 4096, false).expect("no mapping"));
         copy.publish(6);
         assert_eq!(&*copy.slice(1..4).expect("published"), b"bcd");
     }

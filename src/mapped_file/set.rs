@@ -45,7 +45,7 @@ impl Creation {
         self.storage.rename(&temporary, &path)?;
         self.storage.sync_dir(&self.dir)?;
         self.storage.sync_dir(&self.new_dir)?;
-        Ok(Arc::new(MappedFile::map(file.renamed(&path), base, self.file_bytes)?))
+        Ok(Arc::new(MappedFile::new(file.renamed(&path), base, self.file_bytes, true)?))
     }
 
     /// Gives blocks to a range of positions; with `zeros`, written and synced.
