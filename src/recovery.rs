@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::checkpointer::lower_checkpoint;
 use crate::commit_log::{CommitLog, Known};
-use crate::consume_queue::{ConsumeQueue, QueueTable, Restored, Stop};
+use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
@@ -108,8 +108,7 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_
     if !is_clean {
         parts.warn_rocketmq()?;
     }
-    let stop = if is_clean { Stop::Clean } else { Stop::Unclean };
-    let (broken, new) = restore_queues(parts, derived, stop)?;
+    let (broken, new) = restore_queues(parts, derived, is_clean)?;
     let index_rebuilt = !restore_index(parts, derived, is_clean)?;
     let cursor = DispatchCursor { at: derived.log_offset, store_ms: derived.store_ms };
     let dispatcher = parts.dispatcher(cursor);
@@ -228,7 +227,7 @@ type Names = Vec<(String, i32)>;
 
 /// Believes what the last checkpoint says of the queues; returns those that are not as it says, and those that it does
 /// not know.
-fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names, Names)> {
+fn restore_queues(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, Names)> {
     let log_start = parts.log.range().start;
     let (mut broken, mut new) = (Vec::new(), Vec::new());
     for (name, state) in &derived.queues {
@@ -236,15 +235,14 @@ fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names
             parts.queues.mark_batch(&state.topic);
         }
         let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
-        let restored = if queue.is_damaged() { Restored::Mismatch } else { queue.restore(state, stop, log_start)? };
-        if restored == Restored::Mismatch {
+        if queue.is_damaged() || !queue.restore(state, is_clean, log_start)? {
             broken.push(name.clone());
         }
     }
     for name in parts.queues.all().iter().map(|queue| name_of(queue)) {
         if !derived.queues.contains_key(&name) {
             // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
-            let list = if stop == Stop::Clean { &mut broken } else { &mut new };
+            let list = if is_clean { &mut broken } else { &mut new };
             list.push(name);
         }
     }

@@ -94,10 +94,7 @@ impl ConsumeQueue {
         }
         check_range(to, 0)?;
         if !self.files.is_batch {
-            self.rewrite(&mut writer, extent.next..to, |entry| {
-                entry.copy_from_slice(&QueueEntry::FILLER);
-                Ok(())
-            })?;
+            self.rewrite(&mut writer, extent.next..to, |_| Ok(Some(&QueueEntry::FILLER)))?;
             extent.end_entry = to;
         }
         self.publish(Extent { next: to, ..extent });
@@ -136,19 +133,13 @@ impl ConsumeQueue {
     /// empty one; files before a missing one go.
     fn fill_front(&self, writer: &mut Writer, from: u64) -> Result<()> {
         let present = self.files.numbers()?;
-        let mut lowest = from / self.files.per_file();
-        while lowest > 0 && present.binary_search(&(lowest - 1)).is_ok() {
-            lowest -= 1;
-        }
+        let first = from / self.files.per_file();
+        let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
         let stale = present.into_iter().filter(|file| *file < lowest);
         self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
-        self.rewrite(writer, lowest * self.files.per_file()..from, |entry| {
-            if !matches!(QueueEntry::decode(entry), Ok(Some(_))) {
-                entry.copy_from_slice(&QueueEntry::FILLER);
-            }
-            Ok(())
-        })?;
-        Ok(())
+        let is_entry = |bytes: &[u8]| matches!(QueueEntry::decode(bytes), Ok(Some(_)));
+        let entries = lowest * self.files.per_file()..from;
+        self.rewrite(writer, entries, |stored| Ok((!is_entry(stored)).then_some(&QueueEntry::FILLER))).map(drop)
     }
 
     /// Writes entries, all of one file; in a rebuild only if they differ from what is there.
@@ -158,30 +149,28 @@ impl ConsumeQueue {
         }
         let mut extension = Extension::new(&self.files);
         let mut given = entries.chunks_exact(self.files.entry_bytes());
-        self.rewrite(writer, first..first + given.len() as u64, |stored| {
-            if let Some(given) = given.next()
-                && !extension.says_the_same(stored, given)?
-            {
-                stored.copy_from_slice(given);
-            }
-            Ok(())
-        })?;
-        Ok(())
+        self.rewrite(writer, first..first + given.len() as u64, |stored| match given.next() {
+            Some(given) if !extension.says_the_same(stored, given)? => Ok(Some(given)),
+            _ => Ok(None),
+        })
+        .map(drop)
     }
 
-    /// Has each stored entry of a range edited, and writes what differs then; returns whether anything did.
-    pub(super) fn rewrite(
+    /// Puts what `edit` returns, if anything, in place of each stored entry of a range; returns whether any differed.
+    pub(super) fn rewrite<'a>(
         &self,
         writer: &mut Writer,
         entries: Range<u64>,
-        mut edit: impl FnMut(&mut [u8]) -> Result<()>,
+        mut edit: impl FnMut(&[u8]) -> Result<Option<&'a [u8]>>,
     ) -> Result<bool> {
         let (mut first, mut changed) = (entries.start, false);
         while first < entries.end {
             self.open_or_create(writer, first)?;
             let stored = self.files.read(first, entries.end - first)?;
-            let mut edited = stored.clone();
-            edited.chunks_exact_mut(self.files.entry_bytes()).try_for_each(&mut edit)?;
+            let mut edited = Vec::with_capacity(stored.len());
+            for entry in stored.chunks_exact(self.files.entry_bytes()) {
+                edited.extend_from_slice(edit(entry)?.unwrap_or(entry));
+            }
             if edited != stored {
                 self.write(writer, first, &edited)?;
                 changed = true;

@@ -100,7 +100,7 @@ impl ConsumeQueue {
     }
 
     /// Returns the queue offset of the first message at or behind an entry, or the end of the queue.
-    fn offset_at(&self, extent: &Extent, index: u64) -> Result<u64> {
+    pub(super) fn offset_at(&self, extent: &Extent, index: u64) -> Result<u64> {
         let item = self.first_real(index..extent.end_entry)?;
         Ok(item.map_or(extent.next, |(_, item)| item.queue_offset.get().max(extent.min)))
     }

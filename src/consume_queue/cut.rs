@@ -5,11 +5,15 @@ use std::sync::atomic::Ordering;
 use super::entry_files::is_missing;
 use super::queue::{ConsumeQueue, Extent, Unsynced, Writer};
 use crate::error::Result;
+use crate::format::queue_entry::BatchEntry;
 use crate::offset::QueueOffset;
 use crate::progress::lock;
 
 /// Two of the blocks that a system writes at once.
 const NEARBY_BYTES: usize = 2 * 4096;
+
+/// An entry of any kind that is none.
+const ZEROS: [u8; BatchEntry::BYTES] = [0; BatchEntry::BYTES];
 
 impl ConsumeQueue {
     /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.
@@ -51,8 +55,7 @@ impl ConsumeQueue {
         gone.retain(|file| (file + 1) * self.files.per_file() <= first_kept);
         let Some(last) = gone.last() else { return Ok(0) };
         let first_left = (last + 1) * self.files.per_file();
-        let first_item = self.first_real(first_left..extent.end_entry)?;
-        let min = first_item.map_or(extent.next, |(_, item)| item.queue_offset.get()).max(extent.min);
+        let min = self.offset_at(&extent, first_left)?;
         self.replace(Extent { min, first_entry: extent.first_entry.max(first_left), ..extent });
         self.remove_files(&mut writer, gone.iter().map(|file| file * self.files.file_bytes()))?;
         Ok(gone.len() as u64)
@@ -101,33 +104,25 @@ impl ConsumeQueue {
     /// A file that is the only one and begins exactly there stays, zeroed: its name is the only thing that says how far
     /// the queue has come.
     pub(super) fn clear_above(&self, writer: &mut Writer, end: u64, is_as_it_was: bool) -> Result<()> {
-        let per_file = self.files.per_file();
-        let mut present = self.files.numbers()?;
-        let keeps_end = end > 0 && present.first() == Some(&(end / per_file));
-        let first_gone = if keeps_end { end / per_file + 1 } else { end.div_ceil(per_file) };
-        let above = present.split_off(present.partition_point(|file| *file < first_gone));
-        self.remove_files(writer, above.iter().rev().map(|file| file * self.files.file_bytes()))?;
-        if present.last() != Some(&(end / per_file)) {
-            return Ok(());
-        }
-        let file_end = (end / per_file + 1) * per_file;
-        let near = file_end.min(end + NEARBY_BYTES.div_ceil(self.files.entry_bytes()) as u64);
-        let mut zero = |entries| {
-            self.rewrite(writer, entries, |entry| {
-                entry.fill(0);
-                Ok(())
-            })
-        };
-        if zero(end..near)? || !is_as_it_was {
-            zero(near..file_end)?;
+        let (per_file, present) = (self.files.per_file(), self.files.numbers()?);
+        let (file, file_end) = (end / per_file, end - end % per_file + per_file);
+        let stays = !end.is_multiple_of(per_file) || end > 0 && present.first() == Some(&file);
+        let above = present.iter().rev().take_while(|above| **above >= file + u64::from(stays));
+        self.remove_files(writer, above.map(|above| above * self.files.file_bytes()))?;
+        if stays && present.contains(&file) {
+            let near = file_end.min(end + NEARBY_BYTES.div_ceil(self.files.entry_bytes()) as u64);
+            let mut zero = |entries| self.rewrite(writer, entries, |entry| Ok(Some(&ZEROS[..entry.len()])));
+            if zero(end..near)? || !is_as_it_was {
+                zero(near..file_end)?;
+            }
         }
         Ok(())
     }
 
     /// Removes files in the given order. A power loss in between leaves a beginning of that order removed, so that no
     /// gap can appear between files: each removal is durable before the next.
-    pub(super) fn remove_files(&self, writer: &mut Writer, bases: impl Iterator<Item = u64>) -> Result<()> {
-        for (count, base) in bases.enumerate() {
+    pub(super) fn remove_files(&self, writer: &mut Writer, bases: impl IntoIterator<Item = u64>) -> Result<()> {
+        for (count, base) in bases.into_iter().enumerate() {
             if count > 0 {
                 self.files.shared.storage.sync_dir(&self.files.dir())?;
             }

@@ -23,5 +23,4 @@ mod tests;
 pub use by_time::TimeBound;
 pub(crate) use entry_files::QueueSizes;
 pub use queue::{ConsumeQueue, QueueItem};
-pub(crate) use restore::{Restored, Stop};
 pub(crate) use table::QueueTable;

@@ -11,24 +11,6 @@ use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
 use crate::side::{FileState, QueueState};
 
-/// How the session before ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// All is as the last checkpoint says.
-    Clean,
-    /// What is below the end in the last checkpoint is there, anything may be above.
-    Unclean,
-}
-
-/// What [`ConsumeQueue::restore`] made of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Restored {
-    /// The queue is as the checkpoint says.
-    Done,
-    /// The files are not those of the checkpoint: the queue must be rebuilt. Nothing was changed.
-    Mismatch,
-}
-
 impl ConsumeQueue {
     /// Has the queue changed since [`state`](Self::state) was last asked?
     pub(crate) fn is_touched(&self) -> bool {
@@ -57,67 +39,52 @@ impl ConsumeQueue {
         files.first().map(|file| file.base / self.files.entry_bytes() as u64)
     }
 
-    /// Takes the queue for what a checkpoint says, without reading its entries. After an unclean stop, what is above
-    /// is cleared. The cursor stands at the checkpoint's end then.
+    /// Takes the queue for what a checkpoint says, without reading its entries; the cursor stands at its end then.
+    /// Returns `false`, and changes nothing, if the files are not those of the checkpoint: the queue must be rebuilt.
     ///
-    /// Files at the front may be missing if all of their records are below `log_start`: they were deleted later.
-    pub(crate) fn restore(&self, state: &QueueState, stop: Stop, log_start: LogOffset) -> Result<Restored> {
+    /// After a clean stop all must be as the checkpoint says. After any other, what is below its end is there, and
+    /// what is above is cleared; files at the front may be missing if all of their records are below `log_start`: they
+    /// were deleted later.
+    pub(crate) fn restore(&self, state: &QueueState, is_clean: bool, log_start: LogOffset) -> Result<bool> {
         let mut writer = lock(&self.writer);
         let present = self.files.list()?.0;
         let lost = state.files.iter().take_while(|known| !present.iter().any(|file| file.base == known.base)).count();
-        let Some(extent) = self.believe(state, &present, lost, log_start)? else { return Ok(Restored::Mismatch) };
-        if stop == Stop::Clean && present != state.files {
-            return Ok(Restored::Mismatch);
-        }
-        self.replace(extent);
-        self.cursor.set(state.next);
-        if stop == Stop::Unclean {
-            // Files that the checkpoint does not know: they were deleted before it, or are none of ours.
-            let start = state.files.get(lost).map_or(0, |file| file.base);
-            let unknown = present.iter().filter(|file| file.base < start || !self.files.is_whole(file));
-            self.remove_files(&mut writer, unknown.map(|file| file.base))?;
-            let tail = self.files.place(extent.end_entry).0 * self.files.file_bytes();
-            let is_as_it_was = present.iter().any(|file| file.base == tail && state.files.contains(file));
-            self.clear_above(&mut writer, extent.end_entry, is_as_it_was)?;
-        }
-        self.touched.store(lost > 0 || writer.unsynced.is_some(), Ordering::Release);
-        self.damaged.store(false, Ordering::Release);
-        Ok(Restored::Done)
-    }
-
-    /// Returns what a checkpoint's numbers mean, `None` if the files do not fit them; the first `lost` are missing.
-    fn believe(
-        &self,
-        state: &QueueState,
-        present: &[FileState],
-        lost: usize,
-        log_start: LogOffset,
-    ) -> Result<Option<Extent>> {
         let kept = &state.files[lost..];
         let is_there = |known: &FileState| {
             self.files.is_whole(known)
                 && present.iter().any(|file| file.base == known.base && file.bytes == known.bytes)
         };
-        let (mut min, next) = (state.min.get(), state.next.get());
+        let (min, next) = (state.min.get(), state.next.get());
         let without_files = if state.batch { 0 } else { next };
         let end_entry = self.first_entry(&state.files).map_or(without_files, |first| first + state.entries);
-        let is_plain_end = end_entry == next;
-        if state.batch != self.files.is_batch
-            || min > next
-            || !(state.batch || is_plain_end)
-            || !kept.iter().all(is_there)
-        {
-            return Ok(None);
-        }
         let first_entry = self.first_entry(kept).unwrap_or(end_entry);
+        let is_numbered = state.batch == self.files.is_batch && min <= next && (state.batch || end_entry == next);
+        if !is_numbered || !kept.iter().all(is_there) || (is_clean && present != state.files) {
+            return Ok(false);
+        }
+        let mut extent = Extent { min, next, first_entry, end_entry, generation: 0 };
         if lost > 0 {
             match self.first_real(first_entry..end_entry)? {
                 // All records before this one's are gone from the log too.
-                Some((_, item)) if item.entry.log_offset <= log_start.get() => min = min.max(item.queue_offset.get()),
-                _ => return Ok(None),
+                Some((_, first)) if first.entry.log_offset <= log_start.get() => {
+                    extent.min = min.max(first.queue_offset.get());
+                }
+                _ => return Ok(false),
             }
         }
-        Ok(Some(Extent { min, next, first_entry, end_entry, generation: 0 }))
+        self.replace(extent);
+        self.cursor.set(state.next);
+        if !is_clean {
+            // Files that the checkpoint does not know: they were deleted before it, or are none of ours.
+            let start = kept.first().map_or(0, |file| file.base);
+            let unknown = present.iter().filter(|file| file.base < start || !self.files.is_whole(file));
+            self.remove_files(&mut writer, unknown.map(|file| file.base))?;
+            let tail = self.files.place(end_entry).0 * self.files.file_bytes();
+            let is_as_it_was = present.iter().any(|file| file.base == tail && kept.contains(file));
+            self.clear_above(&mut writer, end_entry, is_as_it_was)?;
+        }
+        self.touched.store(lost > 0 || writer.unsynced.is_some(), Ordering::Release);
+        Ok(true)
     }
 
     /// Takes the queue for what its files hold, up to the first empty entry. Nothing is written: for reading only.
@@ -144,8 +111,7 @@ impl ConsumeQueue {
                 writer.note(number..number + 1, true);
                 self.files.open(number)?.set_len(self.files.file_bytes())?;
             } else {
-                writer.note(0..0, true);
-                self.files.remove(file.base)?;
+                self.remove_files(&mut writer, [file.base])?;
             }
         }
         Ok(())
