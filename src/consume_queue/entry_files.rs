@@ -4,7 +4,7 @@
 //! Always: a file has its full length before it has its name; nothing is mapped; files stay sparse.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -41,13 +41,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(storage: Storage, root: PathBuf, new_dir: PathBuf, sizes: QueueSizes) -> Result<Arc<Self>> {
+    pub(super) fn new(storage: Storage, root: &Path, new_dir: &Path, sizes: QueueSizes) -> Result<Arc<Self>> {
         if sizes.queue_file_entries == 0 || sizes.batch_queue_file_entries == 0 {
             let reason = "a file holds at least one entry".into();
             return Err(Error::InvalidOption { option: "queue_file_entries", reason });
         }
-        let (handles, sync_turn, numbers) =
-            (Handles::new(sizes.max_open_files), Mutex::default(), AtomicU32::default());
+        let (root, new_dir, handles) = (root.into(), new_dir.into(), Handles::new(sizes.max_open_files));
+        let (sync_turn, numbers) = (Mutex::default(), AtomicU32::default());
         Ok(Arc::new(Self { storage, root, new_dir, sizes, handles, sync_turn, numbers }))
     }
 }
@@ -129,14 +129,8 @@ impl EntryFiles {
     pub(super) fn open(&self, file: u64) -> Result<File> {
         self.shared.handles.get_or_open((self.number, file), || {
             let open = |mode| self.shared.storage.open(&self.path(file), mode);
-            match open(OpenMode::ReadWrite) {
-                Err(Error::Io { source, .. })
-                    if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
-                {
-                    open(OpenMode::Read)
-                }
-                opened => opened,
-            }
+            open(OpenMode::ReadWrite)
+                .or_else(|error| if is_forbidden(&error) { open(OpenMode::Read) } else { Err(error) })
         })
     }
 
@@ -180,6 +174,12 @@ impl EntryFiles {
         let range = position..position + count * self.entry_bytes() as u64;
         Corruption { path: self.path(file), range, reason: reason.into() }.into()
     }
+}
+
+/// Does the operating system refuse to write here at all?
+fn is_forbidden(error: &Error) -> bool {
+    use ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
 }
 
 /// Is there no such file?

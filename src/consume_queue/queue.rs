@@ -143,11 +143,10 @@ impl ConsumeQueue {
     /// - [`Error::Io`] if reading fails
     pub fn open(root: impl AsRef<Path>, topic: &str, queue_id: i32, file_entries: u32) -> Result<Self> {
         check_topic(topic)?;
-        let root = root.as_ref().to_path_buf();
-        let new_dir = root.join("mqlog").join("new");
+        let (root, new_dir) = (root.as_ref(), root.as_ref().join("mqlog").join("new"));
         let sizes =
             QueueSizes { queue_file_entries: file_entries, batch_queue_file_entries: file_entries, max_open_files: 4 };
-        let queue = Self::new(&Shared::new(Storage::real(), root, new_dir, sizes)?, topic.into(), queue_id, false);
+        let queue = Self::new(&Shared::new(Storage::real(), root, &new_dir, sizes)?, topic.into(), queue_id, false);
         if let Some(odd) = queue.files.list()?.0.iter().find(|file| !queue.files.is_whole(file)) {
             let position = odd.base / queue.files.file_bytes() * queue.files.per_file();
             return Err(queue.files.corrupt(position, 0, "a queue file has another length or place"));
@@ -284,17 +283,17 @@ impl ConsumeQueue {
         }
     }
 
+    /// Decodes what may be an entry.
     pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, EntryError> {
-        if !self.files.is_batch {
-            let item = |entry| QueueItem { queue_offset: index.into(), count: 1, entry, store_ms: None };
-            return Ok(QueueEntry::decode(bytes)?.map(item));
-        }
-        Ok(BatchEntry::decode(bytes)?.map(
-            |BatchEntry { log_offset, record_bytes, tags_code, store_ms, base, count }| {
-                let entry = QueueEntry { log_offset, record_bytes, tags_code };
+        // A batch entry begins with a plain one.
+        let Some(entry) = QueueEntry::decode(bytes)? else { return Ok(None) };
+        let batch = if self.files.is_batch { BatchEntry::decode(bytes)? } else { None };
+        Ok(Some(match batch {
+            Some(BatchEntry { base, count, store_ms, .. }) => {
                 QueueItem { queue_offset: base.into(), count: count.into(), entry, store_ms: Some(store_ms) }
-            },
-        ))
+            }
+            None => QueueItem { queue_offset: index.into(), count: 1, entry, store_ms: None },
+        }))
     }
 }
 

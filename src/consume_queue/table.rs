@@ -42,8 +42,7 @@ impl QueueTable {
         new_dir: &Path,
         sizes: QueueSizes,
     ) -> Result<(Self, Vec<PathBuf>)> {
-        let shared = Shared::new(storage, root.to_path_buf(), new_dir.to_path_buf(), sizes)?;
-        let table = Self { shared, topics: RwLock::default() };
+        let table = Self { shared: Shared::new(storage, root, new_dir, sizes)?, topics: RwLock::default() };
         let mut strays = Vec::new();
         for is_batch in [true, false] {
             table.list(is_batch, &mut strays)?;
