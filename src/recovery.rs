@@ -3,13 +3,13 @@
 //! - The log is the truth. A file that a checkpoint does not describe as it is, is compared with the log as a whole.
 //! - Before anything is dropped or rewritten, RocketMQ's checkpoint says that nothing of it can be relied on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checkpointer::lower_checkpoint;
 use crate::commit_log::{CommitLog, Known};
-use crate::consume_queue::{ConsumeQueue, QueueTable, Restored, Stop};
+use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
@@ -45,17 +45,24 @@ pub(crate) struct Recovered {
 
 /// The next queue offsets that the records above the last checkpoint ask for.
 #[derive(Debug, Default)]
-pub(crate) struct NextOffsets(HashMap<String, HashMap<i32, u64>>);
+pub(crate) struct NextOffsets {
+    next: HashMap<String, HashMap<i32, u64>>,
+    /// Topics with inner batches.
+    batch: HashSet<String>,
+}
 
 impl NextOffsets {
     /// Takes note of a record.
     pub(crate) fn note(&mut self, record: &RecordView<'_>) {
         for_each_target(record, |target| {
             let end = target.queue_offset.saturating_add(u64::from(target.count));
-            if !self.0.contains_key(&*target.topic) {
-                self.0.insert(target.topic.clone().into_owned(), HashMap::new());
+            if target.is_batch && !self.batch.contains(&*target.topic) {
+                self.batch.insert(target.topic.clone().into_owned());
             }
-            if let Some(next) = self.0.get_mut(&*target.topic) {
+            if !self.next.contains_key(&*target.topic) {
+                self.next.insert(target.topic.clone().into_owned(), HashMap::new());
+            }
+            if let Some(next) = self.next.get_mut(&*target.topic) {
                 let known = next.entry(target.queue_id).or_default();
                 *known = end.max(*known);
             }
@@ -64,9 +71,10 @@ impl NextOffsets {
 
     /// Moves every queue's cursor at least to the end of its entries and to what its records ask for.
     fn settle(&self, queues: &QueueTable) -> Result<()> {
-        for (topic, next) in &self.0 {
+        for (topic, next) in &self.next {
             for (queue_id, next) in next {
-                raise(&*queues.get_or_create(topic, *queue_id)?, QueueOffset::new(*next));
+                let queue = queues.get_or_create(topic, *queue_id)?;
+                raise(&queue, QueueOffset::new(*next));
             }
         }
         for queue in queues.all() {
@@ -93,6 +101,7 @@ pub(crate) fn recover(
     next: &NextOffsets,
     watcher: Watcher<'_>,
 ) -> Result<Recovered> {
+    next.batch.iter().for_each(|topic| parts.queues.mark_batch(topic));
     let end = parts.log.range().end;
     let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= end);
     let recovered = match derived {
@@ -108,8 +117,7 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_
     if !is_clean {
         parts.warn_rocketmq()?;
     }
-    let stop = if is_clean { Stop::Clean } else { Stop::Unclean };
-    let (broken, new) = restore_queues(parts, derived, stop)?;
+    let (broken, new) = restore_queues(parts, derived, is_clean)?;
     let index_rebuilt = !restore_index(parts, derived, is_clean)?;
     let cursor = DispatchCursor { at: derived.log_offset, store_ms: derived.store_ms };
     let dispatcher = parts.dispatcher(cursor);
@@ -228,7 +236,7 @@ type Names = Vec<(String, i32)>;
 
 /// Believes what the last checkpoint says of the queues; returns those that are not as it says, and those that it does
 /// not know.
-fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names, Names)> {
+fn restore_queues(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, Names)> {
     let log_start = parts.log.range().start;
     let (mut broken, mut new) = (Vec::new(), Vec::new());
     for (name, state) in &derived.queues {
@@ -236,14 +244,14 @@ fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names
             parts.queues.mark_batch(&state.topic);
         }
         let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
-        if queue.is_damaged() || restore_queue(&queue, state, stop, log_start)? == Restored::Mismatch {
+        if queue.is_damaged() || !restore_queue(&queue, state, is_clean, log_start)? {
             broken.push(name.clone());
         }
     }
     for name in parts.queues.all().iter().map(|queue| name_of(queue)) {
         if !derived.queues.contains_key(&name) {
             // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
-            let list = if stop == Stop::Clean { &mut broken } else { &mut new };
+            let list = if is_clean { &mut broken } else { &mut new };
             list.push(name);
         }
     }
@@ -251,16 +259,13 @@ fn restore_queues(parts: &Parts, derived: &Derived, stop: Stop) -> Result<(Names
 }
 
 /// Believes what the last checkpoint says of a queue, unless one of the entries that this has to look at is damaged.
-fn restore_queue(queue: &ConsumeQueue, state: &QueueState, stop: Stop, log_start: LogOffset) -> Result<Restored> {
-    let mut restored = queue.restore(state, stop, log_start);
-    if stop == Stop::Unclean && matches!(restored, Ok(Restored::Done)) {
+fn restore_queue(queue: &ConsumeQueue, state: &QueueState, is_clean: bool, log_start: LogOffset) -> Result<bool> {
+    let mut restored = queue.restore(state, is_clean, log_start);
+    if !is_clean && matches!(restored, Ok(true)) {
         // A deletion may have been killed when the log's files were gone and the queues did not know yet.
-        restored = queue.raise_min(log_start).map(|()| Restored::Done);
+        restored = queue.raise_min(log_start).map(|()| true);
     }
-    match restored {
-        Err(Error::Corrupt(_)) => Ok(Restored::Mismatch),
-        restored => restored,
-    }
+    if matches!(restored, Err(Error::Corrupt(_))) { Ok(false) } else { restored }
 }
 
 /// Believes what the last checkpoint says of the index; `false` if it must be built anew.

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use super::entry_files::{Kind, is_missing};
+use super::entry_files::is_missing;
 use super::extension::Extension;
 use super::queue::{ConsumeQueue, Extent, Writer};
 use crate::disk::File;
 use crate::error::{Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::QueueOffset;
+use crate::progress::lock;
 
 /// No queue is as long as this: positions of its entries must fit 63 bits.
 const MAX_ENTRIES: u64 = i64::MAX as u64 / 64;
@@ -30,59 +31,52 @@ impl ConsumeQueue {
     /// - [`Error::OutOfOrder`] if `from` leaves a gap, or an entry differs from the one the queue has
     /// - [`Error::DiskFull`] and [`Error::Io`] if writing fails
     pub fn append(&self, from: QueueOffset, entries: &[QueueEntry]) -> Result<u64> {
-        let from = from.get();
-        let mut writer = self.writer();
-        self.check_kind(Kind::Plain)?;
-        check_range(from, entries.len() as u64)?;
-        if entries.is_empty() {
-            return Ok(0);
-        }
-        self.begin_at(&mut writer, from, from)?;
-        let extent = self.extent();
-        let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
-        let (old, new) = entries.split_at(entries.len().min(known as usize));
-        self.compare(&extent, from, old)?;
-        let mut rest = new;
-        while !rest.is_empty() {
-            let first = self.extent().next;
-            let room = self.files.per_file() - first % self.files.per_file();
-            let (now, later) = rest.split_at(rest.len().min(room as usize));
-            let bytes: Vec<u8> = now.iter().flat_map(QueueEntry::encode).collect();
-            self.put(&mut writer, first, bytes)?;
-            self.publish(|extent| {
-                extent.next += now.len() as u64;
-                extent.end_entry = extent.next;
-            });
-            rest = later;
-        }
-        Ok(new.len() as u64)
+        check_range(from.get(), entries.len() as u64)?;
+        let bytes = entries.iter().flat_map(QueueEntry::encode).collect();
+        self.append_run(false, from.get(), 1, bytes)
     }
 
     /// Appends the entry of one record to a batch queue; one that is there already is skipped.
     pub(crate) fn append_batch(&self, entry: &BatchEntry) -> Result<()> {
-        let mut writer = self.writer();
-        self.check_kind(Kind::Batch)?;
         check_range(entry.base, entry.count.into())?;
-        if self.starts(&writer, entry.base) {
-            let place = match &writer.rebuild {
-                Some(rebuild) => self.place_of_base(rebuild.first_entry, entry.base)?,
-                None => self.extent().end_entry,
-            };
-            self.begin_at(&mut writer, entry.base, place)?;
+        self.append_run(true, entry.base, entry.count.into(), entry.encode().to_vec()).map(drop)
+    }
+
+    /// Appends entries for the messages from `from` on, each for `count` of them; returns how many entries were new.
+    fn append_run(&self, is_batch: bool, from: u64, count: u64, mut entries: Vec<u8>) -> Result<u64> {
+        let mut writer = lock(&self.writer);
+        if self.files.is_batch != is_batch {
+            let reason = format!("{} queue {} is of the other kind", self.topic(), self.queue_id());
+            return Err(Error::Unsupported { what: "this kind of entry", reason });
         }
-        let extent = self.extent();
-        if entry.base < extent.next {
-            return self.compare_batch(&extent, entry);
+        let entry_bytes = self.files.entry_bytes();
+        let given = (entries.len() / entry_bytes) as u64;
+        if given == 0 {
+            return Ok(0);
         }
-        if entry.base > extent.next {
-            return Err(self.out_of_order(&extent, entry.base));
+        if self.starts(&writer, from) {
+            self.begin_at(&mut writer, from)?;
         }
-        self.put(&mut writer, extent.end_entry, entry.encode().to_vec())?;
-        self.publish(|extent| {
-            extent.next += u64::from(entry.count);
-            extent.end_entry += 1;
-        });
-        Ok(())
+        let mut extent = self.extent();
+        let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
+        let known = known.div_ceil(count).min(given);
+        // What is below the start of the queue is not looked at.
+        let hidden = extent.min.saturating_sub(from).div_ceil(count).min(known);
+        let mut new = entries.split_off(known as usize * entry_bytes);
+        if hidden < known {
+            self.compare(&extent, from + hidden * count, count, &entries[hidden as usize * entry_bytes..])?;
+        }
+        while !new.is_empty() {
+            let room = (self.files.file_bytes() - self.files.place(extent.end_entry).1) as usize;
+            let later = new.split_off(room.min(new.len()));
+            self.put(&mut writer, extent.end_entry, &new)?;
+            let put = (new.len() / entry_bytes) as u64;
+            extent.next += put * count;
+            extent.end_entry += put;
+            self.publish(extent);
+            new = later;
+        }
+        Ok(given - known)
     }
 
     /// Lets the queue go on at `to`, where the messages between its end and there were lost with their records.
@@ -90,8 +84,8 @@ impl ConsumeQueue {
     /// A plain queue gets fillers, which readers skip; also where an entry of a lost record was left, so that the queue
     /// is what a rebuild from the log alone makes of it.
     pub(crate) fn skip_to(&self, to: QueueOffset) -> Result<()> {
-        let mut writer = self.writer();
-        let (to, extent) = (to.get(), self.extent());
+        let mut writer = lock(&self.writer);
+        let (to, mut extent) = (to.get(), self.extent());
         if to <= extent.next || self.starts(&writer, to) {
             return Ok(());
         }
@@ -99,15 +93,11 @@ impl ConsumeQueue {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
-        if self.files.kind() == Kind::Plain {
-            self.fill(&mut writer, extent.next..to, |_| false)?;
+        if !self.files.is_batch {
+            self.rewrite(&mut writer, extent.next..to, |_| Ok(Some(&QueueEntry::FILLER)))?;
+            extent.end_entry = to;
         }
-        self.publish(|extent| {
-            extent.next = to;
-            if self.files.kind() == Kind::Plain {
-                extent.end_entry = to;
-            }
-        });
+        self.publish(Extent { next: to, ..extent });
         Ok(())
     }
 
@@ -120,24 +110,20 @@ impl ConsumeQueue {
         }
     }
 
-    /// Begins an empty queue, or a rebuild, at queue offset `from` and entry `place`; does nothing in any other.
-    fn begin_at(&self, writer: &mut Writer, from: u64, place: u64) -> Result<()> {
-        if !self.starts(writer, from) {
-            return Ok(());
-        }
-        if self.files.kind() == Kind::Plain {
+    /// Begins an empty queue, or a rebuild, at queue offset `from`.
+    fn begin_at(&self, writer: &mut Writer, from: u64) -> Result<()> {
+        let extent = self.extent();
+        let (first_entry, end_entry) = if !self.files.is_batch {
             self.fill_front(writer, from)?;
-        }
-        self.publish(|extent| {
-            let generation = extent.generation + 1;
-            let first_entry = match (self.files.kind(), &writer.rebuild) {
-                (Kind::Plain, _) => place,
-                // What the extent says may be about files that are gone.
-                (Kind::Batch, Some(rebuild)) => rebuild.first_entry.min(place),
-                (Kind::Batch, None) => extent.first_entry.min(place),
-            };
-            *extent = Extent { min: from, next: from, first_entry, end_entry: place, generation };
-        });
+            (extent.first_entry.min(from), from)
+        } else if writer.rebuild.is_some() {
+            // Where no entry is in front of it, files may be missing there: the queue begins anew.
+            let found = self.find_extent(from)?;
+            if found.end_entry == found.first_entry { (0, 0) } else { (found.first_entry, found.end_entry) }
+        } else {
+            (extent.first_entry.min(extent.end_entry), extent.end_entry)
+        };
+        self.replace(Extent { min: from, next: from, first_entry, end_entry, ..extent });
         if let Some(rebuild) = &mut writer.rebuild {
             rebuild.started = true;
         }
@@ -148,165 +134,93 @@ impl ConsumeQueue {
     /// empty one; files before a missing one go.
     fn fill_front(&self, writer: &mut Writer, from: u64) -> Result<()> {
         let present = self.files.numbers()?;
-        let mut lowest = from / self.files.per_file();
-        while lowest > 0 && present.binary_search(&(lowest - 1)).is_ok() {
-            lowest -= 1;
-        }
-        let stale: Vec<_> = present.into_iter().filter(|file| *file < lowest).collect();
-        if !stale.is_empty() {
-            self.remove_files(writer, &stale)?;
-        }
-        let is_entry = |entry: &[u8]| matches!(QueueEntry::decode(entry), Ok(Some(_)));
-        self.fill(writer, lowest * self.files.per_file()..from, is_entry)
-    }
-
-    /// Replaces the entries of a range by fillers, but for those to be kept.
-    fn fill(&self, writer: &mut Writer, entries: Range<u64>, is_kept: impl Fn(&[u8]) -> bool) -> Result<()> {
-        let mut first = entries.start;
-        while first < entries.end {
-            let (file, position) = self.files.place(first);
-            let open = self.open_or_create(writer, file, true)?;
-            let mut bytes = self.files.read(first, entries.end - first)?;
-            let mut changed = false;
-            for entry in bytes.chunks_exact_mut(QueueEntry::BYTES) {
-                if *entry != QueueEntry::FILLER && !is_kept(entry) {
-                    entry.copy_from_slice(&QueueEntry::FILLER);
-                    changed = true;
-                }
-            }
-            if changed {
-                self.write(writer, &open, (file, position), &bytes)?;
-            }
-            first += (bytes.len() / QueueEntry::BYTES) as u64;
-        }
-        Ok(())
+        let first = from / self.files.per_file();
+        let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
+        let stale = present.into_iter().filter(|file| *file < lowest);
+        self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
+        let is_entry = |bytes: &[u8]| matches!(QueueEntry::decode(bytes), Ok(Some(_)));
+        let entries = lowest * self.files.per_file()..from;
+        self.rewrite(writer, entries, |stored| Ok((!is_entry(stored)).then_some(&QueueEntry::FILLER))).map(drop)
     }
 
     /// Writes entries, all of one file; in a rebuild only if they differ from what is there.
-    fn put(&self, writer: &mut Writer, first: u64, mut bytes: Vec<u8>) -> Result<()> {
-        let (file, position) = self.files.place(first);
-        let open = self.open_or_create(writer, file, position == 0)?;
-        if writer.rebuild.is_some() {
-            let mut stored = vec![0; bytes.len()];
-            open.read_at(&mut stored, position)?;
-            self.keep_addresses(&stored, &mut bytes)?;
-            if stored == bytes {
-                return Ok(());
-            }
+    fn put(&self, writer: &mut Writer, first: u64, entries: &[u8]) -> Result<()> {
+        if writer.rebuild.is_none() {
+            return self.write(writer, first, entries);
         }
-        self.write(writer, &open, (file, position), &bytes)
+        let mut extension = Extension::new(&self.files);
+        let mut given = entries.chunks_exact(self.files.entry_bytes());
+        self.rewrite(writer, first..first + given.len() as u64, |stored| match given.next() {
+            Some(given) if !extension.says_the_same(stored, given)? => Ok(Some(given)),
+            _ => Ok(None),
+        })
+        .map(drop)
     }
 
-    /// Keeps stored entries that say the same by the address of an extension unit.
-    fn keep_addresses(&self, stored: &[u8], given: &mut [u8]) -> Result<()> {
-        let mut extension = None;
-        if self.files.kind() == Kind::Batch {
-            return Ok(());
-        }
-        for (stored, given) in stored.chunks_exact(QueueEntry::BYTES).zip(given.chunks_exact_mut(QueueEntry::BYTES)) {
-            let (Ok(Some(old)), Ok(Some(new))) = (QueueEntry::decode(stored), QueueEntry::decode(given)) else {
-                continue;
-            };
-            if old != new && self.says_the_same(&old, &new, &mut extension)? {
-                given.copy_from_slice(stored);
-            }
-        }
-        Ok(())
-    }
-
-    fn says_the_same(
+    /// Puts what `edit` returns, if anything, in place of each stored entry of a range; returns whether any differed.
+    pub(super) fn rewrite<'a>(
         &self,
-        stored: &QueueEntry,
-        given: &QueueEntry,
-        extension: &mut Option<Extension>,
+        writer: &mut Writer,
+        entries: Range<u64>,
+        mut edit: impl FnMut(&[u8]) -> Result<Option<&'a [u8]>>,
     ) -> Result<bool> {
-        let same_place = stored.log_offset == given.log_offset && stored.record_bytes == given.record_bytes;
-        Ok(same_place && self.tags_code(stored, extension)? == Some(given.tags_code))
+        let (mut first, mut changed) = (entries.start, false);
+        while first < entries.end {
+            self.open_or_create(writer, first)?;
+            let stored = self.files.read(first, entries.end - first)?;
+            let mut edited = Vec::with_capacity(stored.len());
+            for entry in stored.chunks_exact(self.files.entry_bytes()) {
+                edited.extend_from_slice(edit(entry)?.unwrap_or(entry));
+            }
+            if edited != stored {
+                self.write(writer, first, &edited)?;
+                changed = true;
+            }
+            first += (stored.len() / self.files.entry_bytes()) as u64;
+        }
+        Ok(changed)
     }
 
-    /// Compares entries that the queue should have already; those below its start are not looked at.
-    fn compare(&self, extent: &Extent, from: u64, entries: &[QueueEntry]) -> Result<()> {
-        let mut extension = None;
-        let mut index = from.max(extent.min);
-        let end = from + entries.len() as u64;
-        while index < end {
-            for stored in self.files.read(index, end - index)?.chunks_exact(QueueEntry::BYTES) {
-                let given = &entries[(index - from) as usize];
-                match self.decode(index, stored)? {
-                    Some(item) if self.says_the_same(&item.entry, given, &mut extension)? => index += 1,
-                    _ => return Err(self.out_of_order(extent, index)),
+    /// Compares entries that the queue should have already.
+    fn compare(&self, extent: &Extent, mut from: u64, count: u64, entries: &[u8]) -> Result<()> {
+        let mut extension = Extension::new(&self.files);
+        let mut index = self.index_of(extent, from)?;
+        let mut entries = entries.chunks_exact(self.files.entry_bytes());
+        while entries.len() > 0 {
+            let stored = self.files.read(index, entries.len() as u64)?;
+            for (stored, given) in stored.chunks_exact(self.files.entry_bytes()).zip(entries.by_ref()) {
+                if !extension.says_the_same(stored, given)? {
+                    self.decode(index, stored)?;
+                    return Err(self.out_of_order(extent, from));
                 }
+                (from, index) = (from + count, index + 1);
             }
         }
         Ok(())
     }
 
-    fn compare_batch(&self, extent: &Extent, entry: &BatchEntry) -> Result<()> {
-        let index = self.index_of(extent, entry.base)?;
-        if entry.base < extent.min || self.files.read(index, 1)? == entry.encode() {
-            return Ok(());
-        }
-        Err(self.out_of_order(extent, entry.base))
+    /// Every byte of an entry goes through here.
+    fn write(&self, writer: &mut Writer, first: u64, entries: &[u8]) -> Result<()> {
+        let open = self.open_or_create(writer, first)?;
+        let (file, position) = self.files.place(first);
+        writer.note(file..file + 1, false);
+        open.write_at(entries, position)
     }
 
-    /// Returns where in the stored entries, from `first` on, the one with this base stands or belongs. If all of them
-    /// are behind it, files are missing in front, and the queue begins anew.
-    fn place_of_base(&self, first: u64, base: u64) -> Result<u64> {
-        let mut place = first;
-        let mut end = 0;
-        if first > 0
-            && matches!(self.first_real(first..first + 1), Ok(Some((_, item))) if item.queue_offset.get() > base)
-        {
-            return Ok(0);
-        }
-        self.scan(first, |entry| {
-            let Ok(Some(entry)) = BatchEntry::decode(entry) else { return false };
-            let follows = entry.base >= end && entry.base + u64::from(entry.count) <= base;
-            if follows {
-                end = entry.base + u64::from(entry.count);
-                place += 1;
-            }
-            follows
-        })?;
-        Ok(place)
-    }
-
-    fn open_or_create(&self, writer: &mut Writer, file: u64, may_create: bool) -> Result<File> {
+    /// Opens the file of an entry; one that begins with it may be missing.
+    fn open_or_create(&self, writer: &mut Writer, entry: u64) -> Result<File> {
+        let (file, position) = self.files.place(entry);
         match self.files.open(file) {
-            Err(error) if may_create && is_missing(&error) => {
-                writer.renamed();
-                writer.changed();
-                self.files.create(file)
+            Err(error) if position == 0 && is_missing(&error) => {
+                writer.note(0..0, true);
+                self.files.create(file)?;
+                self.files.open(file)
             }
             opened => opened,
         }
     }
 
-    /// Every byte of an entry goes through here.
-    pub(super) fn write(&self, writer: &mut Writer, open: &File, place: (u64, u64), bytes: &[u8]) -> Result<()> {
-        writer.wrote(place.0);
-        writer.changed();
-        open.write_at(bytes, place.1)
-    }
-
-    pub(super) fn remove_files(&self, writer: &mut Writer, files: &[u64]) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        writer.renamed();
-        writer.changed();
-        self.files.remove(files)
-    }
-
-    fn check_kind(&self, kind: Kind) -> Result<()> {
-        if self.files.kind() == kind {
-            return Ok(());
-        }
-        let reason = format!("{} queue {} is of the other kind", self.topic(), self.queue_id());
-        Err(Error::Unsupported { what: "this kind of entry", reason })
-    }
-
-    pub(super) fn out_of_order(&self, extent: &Extent, given: u64) -> Error {
+    fn out_of_order(&self, extent: &Extent, given: u64) -> Error {
         Error::OutOfOrder { path: self.files.dir(), expected: extent.next, given }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::entry_files::Kind;
 use super::queue::{ConsumeQueue, Extent, QueueItem};
 use crate::error::Result;
 use crate::format::queue_entry::QueueEntry;
 use crate::offset::{LogOffset, QueueOffset};
+use crate::progress::lock;
 
 /// Which message [`ConsumeQueue::offset_by_time`] looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,20 +57,17 @@ impl ConsumeQueue {
         bound: TimeBound,
         mut store_ms: impl FnMut(&QueueEntry) -> Result<Option<i64>>,
     ) -> Result<QueueOffset> {
-        let mut time = |item: &QueueItem| match item.store_ms {
-            Some(ms) => store_ms(&item.entry).map(|known| known.map(|_| ms)),
-            None => store_ms(&item.entry),
-        };
+        let mut time =
+            |item: &QueueItem| store_ms(&item.entry).map(|known| known.map(|ms| item.store_ms.unwrap_or(ms)));
         let offset = self.stable(|extent| {
-            let visible = self.index_of(extent, extent.min)?..extent.end_entry;
-            let start = self.partition(visible.clone(), |item| Ok(time(item)?.is_none()))?;
-            let entries = start..visible.end;
+            let end = extent.end_entry;
+            let start = self.partition(self.index_of(extent, extent.min)?..end, |item| Ok(time(item)?.is_none()))?;
+            let is_left = |time| if bound == TimeBound::Lower { time < ms } else { time <= ms };
+            let index = self.partition(start..end, |item| Ok(time(item)?.is_some_and(is_left)))?;
             if bound == TimeBound::Lower {
-                let index = self.partition(entries, |item| Ok(time(item)?.is_some_and(|time| time < ms)))?;
                 return self.offset_at(extent, index);
             }
-            let index = self.partition(entries.clone(), |item| Ok(time(item)?.is_some_and(|time| time <= ms)))?;
-            for before in (entries.start..index).rev() {
+            for before in (start..index).rev() {
                 if let Some((_, item)) = self.first_real(before..before + 1)? {
                     return Ok(item.end() - 1);
                 }
@@ -90,26 +87,20 @@ impl ConsumeQueue {
     /// - [`Error::Io`](crate::Error::Io) if reading fails
     #[doc(alias = "correctMinOffset")]
     pub fn raise_min(&self, log_start: LogOffset) -> Result<()> {
-        let _writer = self.writer();
+        let _writer = lock(&self.writer);
         let extent = self.extent();
         let entries = self.index_of(&extent, extent.min)?..extent.end_entry;
         let is_below = |item: &QueueItem| item.entry.log_offset < log_start.get();
         // Most queues lose nothing: look at the first entry before searching.
-        match self.first_real(entries.clone())? {
-            Some((_, first)) if is_below(&first) => {}
-            _ => return Ok(()),
+        if self.first_real(entries.clone())?.is_some_and(|(_, first)| is_below(&first)) {
+            let index = self.partition(entries, |item| Ok(is_below(item)))?;
+            self.publish(Extent { min: self.offset_at(&extent, index)?, first_entry: index, ..extent });
         }
-        let index = self.partition(entries, |item| Ok(is_below(item)))?;
-        let min = self.offset_at(&extent, index)?;
-        self.publish(|extent| {
-            extent.min = min;
-            extent.first_entry = if self.files.kind() == Kind::Plain { min } else { index };
-        });
         Ok(())
     }
 
     /// Returns the queue offset of the first message at or behind an entry, or the end of the queue.
-    fn offset_at(&self, extent: &Extent, index: u64) -> Result<u64> {
+    pub(super) fn offset_at(&self, extent: &Extent, index: u64) -> Result<u64> {
         let item = self.first_real(index..extent.end_entry)?;
         Ok(item.map_or(extent.next, |(_, item)| item.queue_offset.get().max(extent.min)))
     }
@@ -133,19 +124,6 @@ impl ConsumeQueue {
 
     /// Returns the first entry in a range that is no filler.
     pub(super) fn first_real(&self, entries: Range<u64>) -> Result<Option<(u64, QueueItem)>> {
-        let mut index = entries.start;
-        // Fillers are rare, so the first look is at one entry.
-        let mut count = 1;
-        while index < entries.end {
-            let bytes = self.files.read(index, (entries.end - index).min(count))?;
-            for entry in bytes.chunks_exact(self.files.entry_bytes()) {
-                if let Some(item) = self.decode(index, entry)? {
-                    return Ok(Some((index, item)));
-                }
-                index += 1;
-            }
-            count = self.files.piece();
-        }
-        Ok(None)
+        Ok(self.items(entries, 1)?.pop())
     }
 }

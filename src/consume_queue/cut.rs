@@ -1,26 +1,19 @@
 //! What takes entries away, and what makes the rest durable.
 
-use std::path::Path;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::entry_files::{Kind, is_missing};
-use super::queue::{ConsumeQueue, Unsynced, Writer};
+use super::entry_files::is_missing;
+use super::queue::{ConsumeQueue, Extent, Unsynced, Writer};
 use crate::error::Result;
+use crate::format::queue_entry::BatchEntry;
 use crate::offset::QueueOffset;
+use crate::progress::lock;
 
-/// What a system writes at once: near the end of a file that nobody seems to have changed, this much is looked at.
-const BLOCK_BYTES: u64 = 4096;
+/// Two of the blocks that a system writes at once.
+const NEARBY_BYTES: usize = 2 * 4096;
 
-/// How far [`ConsumeQueue::clear_above`] looks for something to clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// To the end of the file.
-    Everywhere,
-    /// At the blocks that follow the end; further only if there is something in them. For files that have not changed
-    /// since they were known to be right.
-    Nearby,
-}
+/// An entry of any kind that is none.
+const ZEROS: [u8; BatchEntry::BYTES] = [0; BatchEntry::BYTES];
 
 impl ConsumeQueue {
     /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.
@@ -33,29 +26,18 @@ impl ConsumeQueue {
     /// - [`Error::Io`](crate::Error::Io) if reading or writing fails
     #[doc(alias = "truncateDirtyLogicFiles")]
     pub fn truncate_to(&self, end: QueueOffset) -> Result<()> {
-        let mut writer = self.writer();
+        let mut writer = lock(&self.writer);
         let (end, extent) = (end.get(), self.extent());
         if end >= extent.next {
             return Ok(());
         }
-        let mut entry = end;
-        let mut next = end;
-        if self.files.kind() == Kind::Batch {
-            entry = self.index_of(&extent, end)?;
-            if let Some(first_cut) = self.first_real(entry..extent.end_entry)? {
-                next = next.min(first_cut.1.queue_offset.get());
-            }
-        }
+        let entry = self.index_of(&extent, end)?;
+        let batch = if self.files.is_batch { self.first_real(entry..extent.end_entry)? } else { None };
+        let next = batch.map_or(end, |(_, batch)| end.min(batch.queue_offset.get()));
+        let (min, first_entry) = (extent.min.min(next), extent.first_entry.min(entry));
         // Readers first lose sight of the entries, then these go.
-        self.publish(|extent| {
-            extent.min = extent.min.min(next);
-            extent.next = next;
-            extent.first_entry = extent.first_entry.min(entry);
-            extent.end_entry = entry;
-            extent.generation += 1;
-        });
-        self.clear_above(&mut writer, entry, Look::Everywhere)?;
-        Ok(())
+        self.replace(Extent { min, next, first_entry, end_entry: entry, ..extent });
+        self.clear_above(&mut writer, entry, false)
     }
 
     /// Removes the files in which all messages are before `start`, but never the last file; returns how many.
@@ -65,25 +47,17 @@ impl ConsumeQueue {
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode
     /// - [`Error::Io`](crate::Error::Io) if listing or removing fails
     pub fn delete_before(&self, start: QueueOffset) -> Result<u64> {
-        let mut writer = self.writer();
+        let mut writer = lock(&self.writer);
         let extent = self.extent();
-        let first_kept = self.index_of(&extent, start.get())?;
+        let first_kept = self.index_of(&extent, start.get().max(extent.min))?;
         let mut gone = self.files.numbers()?;
         gone.pop();
         gone.retain(|file| (file + 1) * self.files.per_file() <= first_kept);
         let Some(last) = gone.last() else { return Ok(0) };
         let first_left = (last + 1) * self.files.per_file();
-        let first_item = self.first_real(first_left..extent.end_entry)?;
-        self.publish(|extent| {
-            let min = first_item.map_or(extent.next, |(_, item)| item.queue_offset.get());
-            extent.min = extent.min.max(min);
-            extent.first_entry = match self.files.kind() {
-                Kind::Plain => extent.min,
-                Kind::Batch => extent.first_entry.max(first_left),
-            };
-            extent.generation += 1;
-        });
-        self.remove_files(&mut writer, &gone)?;
+        let min = self.offset_at(&extent, first_left)?;
+        self.replace(Extent { min, first_entry: extent.first_entry.max(first_left), ..extent });
+        self.remove_files(&mut writer, gone.iter().map(|file| file * self.files.file_bytes()))?;
         Ok(gone.len() as u64)
     }
 
@@ -94,21 +68,12 @@ impl ConsumeQueue {
     /// - [`Error::Io`](crate::Error::Io) if a sync fails; what was to be synced stays to be synced
     pub fn sync(&self) -> Result<()> {
         // The turn guards no data: it makes a second caller wait for what the first one is syncing.
-        let _turn = self.files.shared().sync_turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(unsynced) = self.writer().unsynced.take() else { return Ok(()) };
-        let synced = self.sync_all(&unsynced);
-        if synced.is_err() {
-            let mut writer = self.writer();
-            if !unsynced.files.is_empty() {
-                writer.wrote(unsynced.files.start);
-                writer.wrote(unsynced.files.end - 1);
-            }
-            if unsynced.names {
-                writer.renamed();
-            }
+        let _turn = lock(&self.files.shared.sync_turn);
+        let Some(unsynced) = lock(&self.writer).unsynced.take() else { return Ok(()) };
+        self.sync_all(&unsynced).inspect_err(|_| {
+            lock(&self.writer).unsynced.get_or_insert_default().add(unsynced.files, unsynced.names);
             self.touched.store(true, Ordering::Release);
-        }
-        synced
+        })
     }
 
     fn sync_all(&self, unsynced: &Unsynced) -> Result<()> {
@@ -122,11 +87,9 @@ impl ConsumeQueue {
         if !unsynced.names {
             return Ok(());
         }
-        let storage = &self.files.shared().storage;
-        let root: &Path = &self.files.shared().root;
-        let dir = self.files.dir();
+        let storage = &self.files.shared.storage;
         // Folders are not told apart into new ones and old ones: syncing one without news costs little.
-        for folder in dir.ancestors().take_while(|folder| folder.starts_with(root)) {
+        for folder in self.files.dir().ancestors().take_while(|folder| folder.starts_with(&self.files.shared.root)) {
             if storage.info(folder)?.is_some() {
                 storage.sync_dir(folder)?;
             }
@@ -134,45 +97,37 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Removes the files above an entry, last first, and zeroes what is behind it in its file.
+    /// Removes the files above an entry, last first, and zeroes what is behind it in its file. Only what is not zero is
+    /// written, so that the file stays sparse. If it is as it was when all behind `end` was zero, only the blocks that
+    /// follow are looked at, and further only if there is something in them.
     ///
     /// A file that is the only one and begins exactly there stays, zeroed: its name is the only thing that says how far
     /// the queue has come.
-    pub(super) fn clear_above(&self, writer: &mut Writer, end: u64, look: Look) -> Result<()> {
-        let per_file = self.files.per_file();
-        let mut present = self.files.numbers()?;
-        let keeps_end = end > 0 && present.first() == Some(&(end / per_file));
-        let first_gone = if keeps_end { end / per_file + 1 } else { end.div_ceil(per_file) };
-        let above = present.split_off(present.partition_point(|file| *file < first_gone));
-        self.remove_files(writer, &above.into_iter().rev().collect::<Vec<_>>())?;
-        if present.last() == Some(&(end / per_file)) {
-            self.zero_tail(writer, end, look)?;
+    pub(super) fn clear_above(&self, writer: &mut Writer, end: u64, is_as_it_was: bool) -> Result<()> {
+        let (per_file, present) = (self.files.per_file(), self.files.numbers()?);
+        let (file, file_end) = (end / per_file, end - end % per_file + per_file);
+        let stays = !end.is_multiple_of(per_file) || end > 0 && present.first() == Some(&file);
+        let above = present.iter().rev().take_while(|above| **above >= file + u64::from(stays));
+        self.remove_files(writer, above.map(|above| above * self.files.file_bytes()))?;
+        if stays && present.contains(&file) {
+            let near = file_end.min(end + NEARBY_BYTES.div_ceil(self.files.entry_bytes()) as u64);
+            let mut zero = |entries| self.rewrite(writer, entries, |entry| Ok(Some(&ZEROS[..entry.len()])));
+            if zero(end..near)? || !is_as_it_was {
+                zero(near..file_end)?;
+            }
         }
         Ok(())
     }
 
-    /// Zeroes a file from an entry on. Only what is not zero is written, so that the file stays sparse.
-    fn zero_tail(&self, writer: &mut Writer, end: u64, look: Look) -> Result<()> {
-        let (file, position) = self.files.place(end);
-        let open = self.files.open(file)?;
-        let nearby = (position.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES).min(self.files.file_bytes());
-        let mut limit = if look == Look::Nearby { nearby } else { self.files.file_bytes() };
-        let mut bytes = vec![0; (self.files.piece() * self.files.entry_bytes() as u64) as usize];
-        let mut at = position;
-        while at < limit {
-            let length = usize::try_from(limit - at).map_or(bytes.len(), |left| left.min(bytes.len()));
-            let piece = &mut bytes[..length];
-            let present = open.read_at(piece, at)?;
-            let piece = &mut piece[..present];
-            if piece.iter().any(|byte| *byte != 0) {
-                piece.fill(0);
-                self.write(writer, &open, (file, at), piece)?;
-                limit = self.files.file_bytes();
+    /// Removes files in the given order. A power loss in between leaves a beginning of that order removed, so that no
+    /// gap can appear between files: each removal is durable before the next.
+    pub(super) fn remove_files(&self, writer: &mut Writer, bases: impl IntoIterator<Item = u64>) -> Result<()> {
+        for (count, base) in bases.into_iter().enumerate() {
+            if count > 0 {
+                self.files.shared.storage.sync_dir(&self.files.dir())?;
             }
-            if present < length {
-                break;
-            }
-            at += length as u64;
+            writer.note(0..0, true);
+            self.files.remove(base)?;
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! A bounded cache of open files, shared by all queues.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::disk::File;
 use crate::error::Result;
+use crate::progress::lock;
 
 /// The number of a queue in its table, and the number of a file in its queue.
 pub(super) type Key = (u32, u64);
@@ -34,46 +35,30 @@ impl Handles {
     /// Returns the open file, or opens it without holding the lock.
     pub(super) fn get_or_open(&self, key: Key, open: impl FnOnce() -> Result<File>) -> Result<File> {
         let forgotten = {
-            let mut cache = self.cache();
+            let cache = &mut *lock(&self.cache);
             cache.time += 1;
-            let time = cache.time;
             if let Some((file, used)) = cache.files.get_mut(&key) {
-                *used = time;
+                *used = cache.time;
                 return Ok(file.clone());
             }
             cache.forgotten
         };
         let file = open()?;
-        let mut cache = self.cache();
+        let cache = &mut *lock(&self.cache);
         if cache.forgotten == forgotten {
-            cache.insert(key, file.clone(), self.limit);
+            if cache.files.len() >= self.limit {
+                let oldest = cache.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+                oldest.and_then(|oldest| cache.files.remove(&oldest));
+            }
+            cache.files.insert(key, (file.clone(), cache.time));
         }
         Ok(file)
     }
 
-    /// Remembers a file that was just made.
-    pub(super) fn insert(&self, key: Key, file: File) {
-        self.cache().insert(key, file, self.limit);
-    }
-
     /// Closes a file after it was removed.
     pub(super) fn forget(&self, key: Key) {
-        let mut cache = self.cache();
+        let mut cache = lock(&self.cache);
         cache.forgotten += 1;
         cache.files.remove(&key);
-    }
-
-    fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cache {
-    fn insert(&mut self, key: Key, file: File, limit: usize) {
-        if self.files.len() >= limit {
-            let oldest = self.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
-            oldest.and_then(|oldest| self.files.remove(&oldest));
-        }
-        self.files.insert(key, (file, self.time));
     }
 }

@@ -1,22 +1,21 @@
 //! One queue as readers see it.
 //!
-//! Always: `min <= next`, and every entry of `first_entry..end_entry` is whole on disk. In a plain queue
-//! `end_entry == next` and `first_entry == min`; in a batch queue `first_entry` may stand before the entry of `min`.
+//! Always: `min <= next`, `first_entry` is at or before the entry of `min`, and every entry from that one to `end_entry`
+//! is whole on disk. In a plain queue `end_entry == next`, and an entry's number is its queue offset.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::QueueSizes;
-use super::entry_files::{EntryFiles, Kind, Shared};
-use super::extension::{self, Extension};
-use super::rebuild::Rebuild;
+use super::entry_files::{EntryFiles, QueueSizes, Shared};
+use super::extension::Extension;
 use crate::disk::Storage;
 use crate::error::{Error, Result};
 use crate::format::names::is_folder_name;
-use crate::format::queue_entry::{BatchEntry, ExtensionAddress, QueueEntry};
+use crate::format::queue_entry::{BatchEntry, EntryError, QueueEntry};
 use crate::offset::{QueueCursor, QueueOffset};
+use crate::progress::lock;
 
 /// One entry of a queue, as [`ConsumeQueue::read`] returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub(super) struct Extent {
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) unsynced: Option<Box<Unsynced>>,
-    pub(super) rebuild: Option<Box<Rebuild>>,
+    pub(super) rebuild: Option<Rebuild>,
 }
 
 /// What was written since the last sync.
@@ -65,20 +64,32 @@ pub(super) struct Unsynced {
     pub(super) names: bool,
 }
 
+/// A rebuild under way.
+#[derive(Debug, Default)]
+pub(super) struct Rebuild {
+    /// Has an entry been appended? The first one decides where the queue begins.
+    pub(super) started: bool,
+    /// Did a file differ from the log?
+    pub(super) changed: bool,
+}
+
 impl Writer {
-    pub(super) fn wrote(&mut self, file: u64) {
-        let files = &mut self.unsynced.get_or_insert_default().files;
-        *files = if files.is_empty() { file..file + 1 } else { files.start.min(file)..files.end.max(file + 1) };
-    }
-
-    pub(super) fn renamed(&mut self) {
-        self.unsynced.get_or_insert_default().names = true;
-    }
-
-    /// A rebuild found something to repair.
-    pub(super) fn changed(&mut self) {
+    /// Takes note of a change: of files that are written, or of names that appear or go.
+    pub(super) fn note(&mut self, files: Range<u64>, names: bool) {
         if let Some(rebuild) = &mut self.rebuild {
             rebuild.changed = true;
+        }
+        self.unsynced.get_or_insert_default().add(files, names);
+    }
+}
+
+impl Unsynced {
+    pub(super) fn add(&mut self, files: Range<u64>, names: bool) {
+        self.names |= names;
+        if self.files.is_empty() {
+            self.files = files;
+        } else if !files.is_empty() {
+            self.files = self.files.start.min(files.start)..self.files.end.max(files.end);
         }
     }
 }
@@ -113,7 +124,7 @@ pub struct ConsumeQueue {
     pub(super) files: EntryFiles,
     pub(super) cursor: QueueCursor,
     extent: Mutex<Extent>,
-    writer: Mutex<Writer>,
+    pub(super) writer: Mutex<Writer>,
     pub(super) touched: AtomicBool,
     pub(super) damaged: AtomicBool,
 }
@@ -132,14 +143,11 @@ impl ConsumeQueue {
     /// - [`Error::Io`] if reading fails
     pub fn open(root: impl AsRef<Path>, topic: &str, queue_id: i32, file_entries: u32) -> Result<Self> {
         check_topic(topic)?;
-        let root = root.as_ref().to_path_buf();
-        let new_dir = root.join("mqlog").join("new");
+        let (root, new_dir) = (root.as_ref(), root.as_ref().join("mqlog").join("new"));
         let sizes =
             QueueSizes { queue_file_entries: file_entries, batch_queue_file_entries: file_entries, max_open_files: 4 };
-        sizes.check()?;
-        let queue = Self::new(&Shared::new(Storage::real(), root, new_dir, sizes), topic.into(), queue_id, Kind::Plain);
-        let files = queue.files.list()?;
-        if let Some(odd) = files.iter().find(|file| queue.files.number_of(file).is_none()) {
+        let queue = Self::new(&Shared::new(Storage::real(), root, &new_dir, sizes)?, topic.into(), queue_id, false);
+        if let Some(odd) = queue.files.list()?.0.iter().find(|file| !queue.files.is_whole(file)) {
             let position = odd.base / queue.files.file_bytes() * queue.files.per_file();
             return Err(queue.files.corrupt(position, 0, "a queue file has another length or place"));
         }
@@ -147,9 +155,9 @@ impl ConsumeQueue {
         Ok(queue)
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, topic: Arc<str>, queue_id: i32, kind: Kind) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, topic: Arc<str>, queue_id: i32, is_batch: bool) -> Self {
         Self {
-            files: EntryFiles::new(shared, topic, queue_id, kind),
+            files: EntryFiles::new(shared, topic, queue_id, is_batch),
             cursor: QueueCursor::default(),
             extent: Mutex::default(),
             writer: Mutex::default(),
@@ -161,13 +169,13 @@ impl ConsumeQueue {
     /// The topic.
     #[must_use]
     pub fn topic(&self) -> &str {
-        self.files.topic()
+        &self.files.topic
     }
 
     /// The number of the queue in its topic.
     #[must_use]
     pub fn queue_id(&self) -> i32 {
-        self.files.queue_id()
+        self.files.queue_id
     }
 
     /// Which messages are in the queue.
@@ -196,20 +204,14 @@ impl ConsumeQueue {
     /// - [`Error::Io`] if reading fails
     pub fn read(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         self.stable(|extent| {
-            let mut items = Vec::new();
-            let mut extension = None;
-            let mut index = self.index_of(extent, from.get().max(extent.min))?;
-            while index < extent.end_entry && items.len() < max {
-                let wanted = (max - items.len()) as u64;
-                let bytes = self.files.read(index, wanted.min(extent.end_entry - index))?;
-                for entry in bytes.chunks_exact(self.files.entry_bytes()) {
-                    if let Some(item) = self.decode(index, entry)? {
-                        items.push(self.resolve(index, item, &mut extension)?);
-                    }
-                    index += 1;
-                }
-            }
-            Ok(items)
+            let mut extension = Extension::new(&self.files);
+            let first = self.index_of(extent, from.get().max(extent.min))?;
+            let items = self.items(first..extent.end_entry, max)?.into_iter().map(|(index, mut item)| {
+                let missing = || self.files.corrupt(index, 1, "the extension unit is missing");
+                item.entry.tags_code = extension.tags_code(&item.entry)?.ok_or_else(missing)?;
+                Ok(item)
+            });
+            items.collect()
         })
     }
 
@@ -225,90 +227,73 @@ impl ConsumeQueue {
     }
 
     pub(super) fn extent(&self) -> Extent {
-        *self.extent.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.extent)
     }
 
     /// Changes what readers see; the cursor never stays behind. The caller holds the writer's lock.
-    pub(super) fn publish(&self, change: impl FnOnce(&mut Extent)) {
-        let next = {
-            let mut extent = self.extent.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut extent);
-            debug_assert!(extent.min <= extent.next && extent.first_entry <= extent.end_entry);
-            extent.next
-        };
-        if self.cursor.next().get() < next {
+    pub(super) fn publish(&self, extent: Extent) {
+        debug_assert!(extent.min <= extent.next && extent.first_entry <= extent.end_entry);
+        *lock(&self.extent) = extent;
+        if self.cursor.next().get() < extent.next {
             // Where a log appends, its cursor is ahead of the entries and this does not happen.
-            self.cursor.set(QueueOffset::new(next));
+            self.cursor.set(QueueOffset::new(extent.next));
         }
         self.touched.store(true, Ordering::Release);
     }
 
-    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The same where entries that readers may have seen go or change.
+    pub(super) fn replace(&self, extent: Extent) {
+        self.publish(Extent { generation: self.extent().generation + 1, ..extent });
     }
 
     /// Returns the first entry that ends behind a queue offset.
     pub(super) fn index_of(&self, extent: &Extent, offset: u64) -> Result<u64> {
-        let entries = extent.first_entry..extent.end_entry;
-        match self.files.kind() {
-            Kind::Plain => Ok(offset.clamp(entries.start, entries.end)),
-            Kind::Batch => self.partition(entries, |item| Ok(item.end() <= offset)),
+        if self.files.is_batch {
+            return self.partition(extent.first_entry..extent.end_entry, |item| Ok(item.end() <= offset));
         }
+        Ok(offset.min(extent.end_entry))
+    }
+
+    /// Returns the first `max` entries of a range that are no fillers, each with its number.
+    pub(super) fn items(&self, entries: Range<u64>, max: usize) -> Result<Vec<(u64, QueueItem)>> {
+        let mut items = Vec::new();
+        let mut index = entries.start;
+        let mut at_once = max as u64;
+        while index < entries.end && items.len() < max {
+            let bytes = self.files.read(index, at_once.min(entries.end - index))?;
+            for entry in bytes.chunks_exact(self.files.entry_bytes()) {
+                if items.len() == max {
+                    break;
+                }
+                items.extend(self.decode(index, entry)?.map(|item| (index, item)));
+                index += 1;
+            }
+            // Fillers are rare, and many where there are some.
+            at_once = u64::MAX;
+        }
+        Ok(items)
     }
 
     /// Decodes an entry that must be there; `None` for a filler.
     pub(super) fn decode(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>> {
-        let item = match self.files.kind() {
-            Kind::Plain => QueueEntry::decode(bytes).map(|entry| {
-                let queue_offset = QueueOffset::new(index);
-                entry.map(|entry| QueueItem { queue_offset, count: 1, entry, store_ms: None })
-            }),
-            Kind::Batch => BatchEntry::decode(bytes).map(|entry| entry.map(batch_item)),
-        };
-        match item {
-            Ok(Some(item)) if item.entry.is_filler() => Ok(None),
-            Ok(Some(item)) => Ok(Some(item)),
+        match self.parse(index, bytes) {
+            Ok(Some(item)) => Ok(Some(item).filter(|item| !item.entry.is_filler())),
             Ok(None) => Err(self.files.corrupt(index, 1, "an entry is missing")),
             Err(error) => Err(self.files.corrupt(index, 1, error.to_string())),
         }
     }
 
-    /// Replaces an extension address by the tags code of its unit.
-    fn resolve(&self, index: u64, mut item: QueueItem, extension: &mut Option<Extension>) -> Result<QueueItem> {
-        if let Some(code) = self.tags_code(&item.entry, extension)? {
-            item.entry.tags_code = code;
-            return Ok(item);
-        }
-        Err(self.files.corrupt(index, 1, "the extension unit is missing"))
-    }
-
-    /// Returns an entry's tags code, `None` if it is in an extension unit that is missing or damaged.
-    pub(super) fn tags_code(&self, entry: &QueueEntry, extension: &mut Option<Extension>) -> Result<Option<i64>> {
-        let address = ExtensionAddress::from_tags_code(entry.tags_code);
-        let Some(address) = address.filter(|_| self.files.kind() == Kind::Plain) else {
-            return Ok(Some(entry.tags_code));
-        };
-        let extension = match extension {
-            Some(open) => open,
-            None => {
-                let dir = self.files.dir_in(extension::FOLDER);
-                extension.insert(Extension::open(&self.files.shared().storage, &dir)?)
+    /// Decodes what may be an entry.
+    pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, EntryError> {
+        // A batch entry begins with a plain one.
+        let Some(entry) = QueueEntry::decode(bytes)? else { return Ok(None) };
+        let batch = if self.files.is_batch { BatchEntry::decode(bytes)? } else { None };
+        Ok(Some(match batch {
+            Some(BatchEntry { base, count, store_ms, .. }) => {
+                QueueItem { queue_offset: base.into(), count: count.into(), entry, store_ms: Some(store_ms) }
             }
-        };
-        extension.tags_code(address)
-    }
-}
-
-fn batch_item(entry: BatchEntry) -> QueueItem {
-    QueueItem {
-        queue_offset: QueueOffset::new(entry.base),
-        count: entry.count.into(),
-        entry: QueueEntry {
-            log_offset: entry.log_offset,
-            record_bytes: entry.record_bytes,
-            tags_code: entry.tags_code,
-        },
-        store_ms: Some(entry.store_ms),
+            None => QueueItem { queue_offset: index.into(), count: 1, entry, store_ms: None },
+        }))
     }
 }
 

@@ -1,31 +1,15 @@
-//! What a checkpoint says of a queue, and believing it when a store is opened.
+//! What a queue is when a store is opened: what a checkpoint says of it, what its files hold, or what the log says.
+//!
+//! Between `begin_rebuild` and `finish_rebuild` every entry of the log is appended, and what the files hold otherwise is
+//! rewritten.
 
 use std::sync::atomic::Ordering;
 
-use super::cut::Look;
-use super::entry_files::Kind;
-use super::queue::{ConsumeQueue, Extent, Writer};
+use super::queue::{ConsumeQueue, Extent, Rebuild};
 use crate::error::Result;
 use crate::offset::{LogOffset, QueueOffset};
+use crate::progress::lock;
 use crate::side::{FileState, QueueState};
-
-/// How the session before ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// All is as the last checkpoint says.
-    Clean,
-    /// What is below the end in the last checkpoint is there, anything may be above.
-    Unclean,
-}
-
-/// What [`ConsumeQueue::restore`] made of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Restored {
-    /// The queue is as the checkpoint says.
-    Done,
-    /// The files are not those of the checkpoint: the queue must be rebuilt. Nothing was changed.
-    Mismatch,
-}
 
 impl ConsumeQueue {
     /// Has the queue changed since [`state`](Self::state) was last asked?
@@ -36,106 +20,142 @@ impl ConsumeQueue {
     /// Tells a checkpoint how far the queue is. True of the disk once a [`sync`](Self::sync) that began after it has
     /// returned; the times of the files are those from before that sync.
     pub(crate) fn state(&self) -> Result<QueueState> {
-        let _writer = self.writer();
-        let files = self.files.list()?;
-        let extent = self.extent();
+        let _writer = lock(&self.writer);
+        let (files, extent) = (self.files.list()?.0, self.extent());
         self.touched.store(false, Ordering::Release);
-        let first_entry = files.first().map_or(extent.end_entry, |file| file.base / self.files.entry_bytes() as u64);
         Ok(QueueState {
             topic: self.topic().to_owned(),
             queue_id: self.queue_id(),
-            batch: self.files.kind() == Kind::Batch,
-            min: QueueOffset::new(extent.min),
-            next: QueueOffset::new(extent.next),
-            entries: extent.end_entry.saturating_sub(first_entry),
+            batch: self.files.is_batch,
+            min: extent.min.into(),
+            next: extent.next.into(),
+            entries: extent.end_entry.saturating_sub(self.first_entry(&files).unwrap_or(extent.end_entry)),
             files,
         })
     }
 
-    /// Takes the queue for what a checkpoint says, without reading its entries. After an unclean stop, what is above
-    /// is cleared. The cursor stands at the checkpoint's end then.
+    /// The number of the first entry of listed files.
+    fn first_entry(&self, files: &[FileState]) -> Option<u64> {
+        files.first().map(|file| file.base / self.files.entry_bytes() as u64)
+    }
+
+    /// Takes the queue for what a checkpoint says, without reading its entries; the cursor stands at its end then.
+    /// Returns `false`, and changes nothing, if the files are not those of the checkpoint: the queue must be rebuilt.
     ///
-    /// Files at the front may be missing if all of their records are below `log_start`: they were deleted later.
-    pub(crate) fn restore(&self, state: &QueueState, stop: Stop, log_start: LogOffset) -> Result<Restored> {
-        let mut writer = self.writer();
-        let present = self.files.list()?;
+    /// After a clean stop all must be as the checkpoint says. After any other, what is below its end is there, and
+    /// what is above is cleared; files at the front may be missing if all of their records are below `log_start`: they
+    /// were deleted later.
+    pub(crate) fn restore(&self, state: &QueueState, is_clean: bool, log_start: LogOffset) -> Result<bool> {
+        let mut writer = lock(&self.writer);
+        let present = self.files.list()?.0;
         let lost = state.files.iter().take_while(|known| !present.iter().any(|file| file.base == known.base)).count();
-        let Some(extent) = self.believe(state, &present, lost, log_start)? else { return Ok(Restored::Mismatch) };
-        if stop == Stop::Clean && present != state.files {
-            return Ok(Restored::Mismatch);
+        let kept = &state.files[lost..];
+        let is_there = |known: &FileState| {
+            self.files.is_whole(known)
+                && present.iter().any(|file| file.base == known.base && file.bytes == known.bytes)
+        };
+        let (min, next) = (state.min.get(), state.next.get());
+        let without_files = if state.batch { 0 } else { next };
+        let end_entry = self.first_entry(&state.files).map_or(without_files, |first| first + state.entries);
+        let first_entry = self.first_entry(kept).unwrap_or(end_entry);
+        let is_numbered = state.batch == self.files.is_batch && min <= next && (state.batch || end_entry == next);
+        if !is_numbered || !kept.iter().all(is_there) || (is_clean && present != state.files) {
+            return Ok(false);
         }
-        self.publish(|visible| *visible = Extent { generation: visible.generation + 1, ..extent });
+        let mut extent = Extent { min, next, first_entry, end_entry, generation: 0 };
+        if lost > 0 {
+            match self.first_real(first_entry..end_entry)? {
+                // All records before this one's are gone from the log too.
+                Some((_, first)) if first.entry.log_offset <= log_start.get() => {
+                    extent.min = min.max(first.queue_offset.get());
+                }
+                _ => return Ok(false),
+            }
+        }
+        self.replace(extent);
         self.cursor.set(state.next);
-        if stop == Stop::Unclean {
-            self.clear_unknown(&mut writer, &present, &state.files[lost..])?;
-            let tail = self.files.place(extent.end_entry).0 * self.files.file_bytes();
-            let tail_of = |files: &[FileState]| files.iter().find(|file| file.base == tail).copied();
-            let unchanged = tail_of(&present).is_some() && tail_of(&present) == tail_of(&state.files);
-            let look = if unchanged { Look::Nearby } else { Look::Everywhere };
-            self.clear_above(&mut writer, extent.end_entry, look)?;
+        if !is_clean {
+            // Files that the checkpoint does not know: they were deleted before it, or are none of ours.
+            let start = kept.first().map_or(0, |file| file.base);
+            let unknown = present.iter().filter(|file| file.base < start || !self.files.is_whole(file));
+            self.remove_files(&mut writer, unknown.map(|file| file.base))?;
+            let tail = self.files.place(end_entry).0 * self.files.file_bytes();
+            let is_as_it_was = present.iter().any(|file| file.base == tail && kept.contains(file));
+            self.clear_above(&mut writer, end_entry, is_as_it_was)?;
         }
         self.touched.store(lost > 0 || writer.unsynced.is_some(), Ordering::Release);
-        self.damaged.store(false, Ordering::Release);
-        Ok(Restored::Done)
+        Ok(true)
     }
 
     /// Takes the queue for what its files hold, up to the first empty entry. Nothing is written: for reading only.
     pub(crate) fn restore_from_files(&self) -> Result<()> {
-        let _writer = self.writer();
-        let found = self.find_extent()?;
-        self.publish(|extent| *extent = Extent { generation: extent.generation + 1, ..found });
+        let _writer = lock(&self.writer);
+        let found = self.find_extent(u64::MAX)?;
+        self.replace(found);
         self.cursor.set(QueueOffset::new(found.next));
         self.touched.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Returns what a checkpoint's numbers mean, `None` if the files do not fit them.
-    fn believe(
-        &self,
-        state: &QueueState,
-        present: &[FileState],
-        lost: usize,
-        log_start: LogOffset,
-    ) -> Result<Option<Extent>> {
-        let kept = &state.files[lost..];
-        let is_whole = |known: &FileState| {
-            self.files.number_of(known).is_some()
-                && present.iter().any(|file| file.base == known.base && file.bytes == known.bytes)
-        };
-        let plain = self.files.kind() == Kind::Plain;
-        if state.batch == plain || state.min > state.next || !kept.iter().all(is_whole) {
-            return Ok(None);
-        }
-        let first_entry = |files: &[FileState]| files.first().map(|file| file.base / self.files.entry_bytes() as u64);
-        let (mut min, next) = (state.min.get(), state.next.get());
-        let end_entry = match first_entry(&state.files) {
-            Some(first) => first + state.entries,
-            None if plain => next,
-            None => 0,
-        };
-        if plain && end_entry != next {
-            return Ok(None);
-        }
-        if lost > 0 {
-            let left = first_entry(kept).unwrap_or(end_entry)..end_entry;
-            match self.first_real(left)? {
-                // All records before this one's are gone from the log too.
-                Some((_, item)) if item.entry.log_offset <= log_start.get() => min = min.max(item.queue_offset.get()),
-                _ => return Ok(None),
+    /// Begins to compare the queue with the log: until [`finish_rebuild`](Self::finish_rebuild), readers see what was
+    /// appended since. Files of a wrong length get the right one, files in a wrong place go.
+    pub(crate) fn begin_rebuild(&self) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        writer.rebuild = Some(Rebuild::default());
+        let extent = self.extent();
+        let end_entry = if self.files.is_batch { extent.first_entry } else { extent.min };
+        self.replace(Extent { next: extent.min, end_entry, ..extent });
+        for file in self.files.list()?.0.iter().filter(|file| !self.files.is_whole(file)) {
+            if file.base.is_multiple_of(self.files.file_bytes()) {
+                let number = file.base / self.files.file_bytes();
+                writer.note(number..number + 1, true);
+                self.files.open(number)?.set_len(self.files.file_bytes())?;
+            } else {
+                self.remove_files(&mut writer, [file.base])?;
             }
         }
-        let first_entry = if plain { min } else { first_entry(kept).unwrap_or(end_entry) };
-        Ok(Some(Extent { min, next, first_entry, end_entry, generation: 0 }))
+        Ok(())
     }
 
-    /// Removes files that the checkpoint does not know: below its files, where they were deleted before it, and any of
-    /// another length.
-    fn clear_unknown(&self, writer: &mut Writer, present: &[FileState], known: &[FileState]) -> Result<()> {
-        let start = known.first().map_or(0, |first| first.base);
-        for file in present.iter().filter(|file| file.base < start || self.files.number_of(file).is_none()) {
-            writer.renamed();
-            self.files.remove_odd(file.base)?;
+    /// Ends a rebuild: nothing stays behind the last entry appended. Returns whether anything was repaired.
+    ///
+    /// A queue that got no entry has no record in the log; it keeps the end of its files, so that no offset comes back.
+    pub(crate) fn finish_rebuild(&self) -> Result<bool> {
+        let mut writer = lock(&self.writer);
+        let Some(rebuild) = &writer.rebuild else { return Ok(false) };
+        if !rebuild.started {
+            let found = self.find_extent(u64::MAX)?;
+            self.replace(Extent { min: found.next, ..found });
         }
-        Ok(())
+        self.clear_above(&mut writer, self.extent().end_entry, false)?;
+        self.damaged.store(false, Ordering::Release);
+        Ok(writer.rebuild.take().is_some_and(|rebuild| rebuild.changed))
+    }
+
+    /// Must the queue be rebuilt before it can be used?
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// Reads the files from the lowest one on, to the first entry that is none, names messages before those of an
+    /// entry before it, or goes beyond queue offset `limit`; or to the first file that is missing.
+    pub(super) fn find_extent(&self, limit: u64) -> Result<Extent> {
+        let present = self.files.numbers()?;
+        let Some(lowest) = present.first() else { return Ok(Extent::default()) };
+        let first_entry = lowest * self.files.per_file();
+        let mut end_entry = first_entry;
+        let mut next = if self.files.is_batch { 0 } else { first_entry };
+        'files: while present.binary_search(&(end_entry / self.files.per_file())).is_ok() {
+            for entry in self.files.read(end_entry, u64::MAX)?.chunks_exact(self.files.entry_bytes()) {
+                match self.parse(end_entry, entry) {
+                    Ok(Some(item)) if item.queue_offset.get() >= next && item.end() <= limit => next = item.end(),
+                    _ => break 'files,
+                }
+                end_entry += 1;
+            }
+        }
+        let first = self.first_real(first_entry..end_entry)?;
+        let min = first.map_or(next, |(_, item)| item.queue_offset.get());
+        Ok(Extent { min, next, first_entry, end_entry, generation: 0 })
     }
 }

@@ -5,34 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::entry_files::{Kind, Shared};
+use super::entry_files::{QueueSizes, Shared, folder};
 use super::queue::{ConsumeQueue, check_topic};
 use crate::disk::{Listed, Storage};
-use crate::error::{Error, Result};
-use crate::format::names::parse_log_file_name;
+use crate::error::Result;
+use crate::format::names::is_folder_name;
 
-/// The sizes of the queues' files, and how many of them are kept open.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct QueueSizes {
-    pub(crate) queue_file_entries: u32,
-    pub(crate) batch_queue_file_entries: u32,
-    pub(crate) max_open_files: usize,
-}
-
-impl QueueSizes {
-    pub(super) fn check(&self) -> Result<()> {
-        if self.queue_file_entries > 0 && self.batch_queue_file_entries > 0 {
-            return Ok(());
-        }
-        Err(Error::InvalidOption { option: "queue_file_entries", reason: "a file holds at least one entry".into() })
-    }
-}
+type Topics = HashMap<Arc<str>, Topic>;
 
 /// All queues by topic and number.
 #[derive(Debug)]
 pub(crate) struct QueueTable {
     shared: Arc<Shared>,
-    topics: RwLock<HashMap<Arc<str>, Topic>>,
+    topics: RwLock<Topics>,
 }
 
 #[derive(Debug, Default)]
@@ -57,49 +42,35 @@ impl QueueTable {
         new_dir: &Path,
         sizes: QueueSizes,
     ) -> Result<(Self, Vec<PathBuf>)> {
-        sizes.check()?;
-        let shared = Shared::new(storage, root.to_path_buf(), new_dir.to_path_buf(), sizes);
-        let table = Self { shared, topics: RwLock::default() };
+        let table = Self { shared: Shared::new(storage, root, new_dir, sizes)?, topics: RwLock::default() };
         let mut strays = Vec::new();
-        for kind in [Kind::Batch, Kind::Plain] {
-            table.list(kind, &mut strays)?;
+        for is_batch in [true, false] {
+            table.list(is_batch, &mut strays)?;
         }
         Ok((table, strays))
     }
 
-    fn list(&self, kind: Kind, strays: &mut Vec<PathBuf>) -> Result<()> {
-        let folder = self.shared.root.join(kind.folder());
-        for topic in self.shared.storage.list(&folder)? {
-            let dir = folder.join(&topic.name);
+    fn list(&self, is_batch: bool, strays: &mut Vec<PathBuf>) -> Result<()> {
+        let folder = self.shared.root.join(folder(is_batch));
+        for Listed { name, info } in self.shared.storage.list(&folder)? {
+            let dir = folder.join(&name);
             // A topic is of one kind, and RocketMQ takes a batch folder for what it says.
-            if !topic.info.is_dir
-                || check_topic(&topic.name).is_err()
-                || (kind == Kind::Plain && self.is_batch(&topic.name))
-            {
+            if !info.is_dir || !is_folder_name(&name) || (!is_batch && self.is_batch(&name)) {
                 strays.push(dir);
                 continue;
             }
-            if kind == Kind::Batch {
-                self.mark_batch(&topic.name);
+            if is_batch {
+                self.mark_batch(&name);
             }
-            for queue in self.shared.storage.list(&dir)? {
-                let path = dir.join(&queue.name);
-                match queue_id(&queue) {
-                    Some(id) => Self::look_at(&*self.get_or_create(&topic.name, id)?, &path, strays)?,
-                    None => strays.push(path),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at(queue: &ConsumeQueue, dir: &Path, strays: &mut Vec<PathBuf>) -> Result<()> {
-        for file in queue.files.shared().storage.list(dir)? {
-            let bytes = queue.files.file_bytes();
-            match parse_log_file_name(&file.name).filter(|_| !file.info.is_dir) {
-                None => strays.push(dir.join(&file.name)),
-                Some(base) if file.info.bytes == bytes && base.is_multiple_of(bytes) => {}
-                Some(_) => queue.damaged.store(true, Ordering::Release),
+            for listed in self.shared.storage.list(&dir)? {
+                let Some(queue_id) = queue_id(&listed) else {
+                    strays.push(dir.join(listed.name));
+                    continue;
+                };
+                let queue = self.get_or_create(&name, queue_id)?;
+                let (files, others) = queue.files.list()?;
+                strays.extend(others);
+                queue.damaged.store(!files.iter().all(|file| queue.files.is_whole(file)), Ordering::Release);
             }
         }
         Ok(())
@@ -118,23 +89,19 @@ impl QueueTable {
         }
         check_topic(topic)?;
         let mut topics = self.write();
-        let name = interned(&topics, topic);
-        let topic = topics.entry(Arc::clone(&name)).or_default();
-        let index = match topic.find(queue_id) {
-            Ok(index) => return Ok(Arc::clone(&topic.queues[index])),
-            Err(index) => index,
-        };
-        let kind = if topic.is_batch { Kind::Batch } else { Kind::Plain };
-        let queue = Arc::new(ConsumeQueue::new(&self.shared, name, queue_id, kind));
-        topic.queues.insert(index, Arc::clone(&queue));
-        Ok(queue)
+        let (name, topic) = entry(&mut topics, topic);
+        let index = topic.find(queue_id).unwrap_or_else(|index| {
+            let queue = ConsumeQueue::new(&self.shared, name, queue_id, topic.is_batch);
+            topic.queues.insert(index, Arc::new(queue));
+            index
+        });
+        Ok(Arc::clone(&topic.queues[index]))
     }
 
     /// Makes the queues of a topic batch queues. A topic that has plain queues stays as it is.
     pub(crate) fn mark_batch(&self, topic: &str) {
         let mut topics = self.write();
-        let name = interned(&topics, topic);
-        let topic = topics.entry(name).or_default();
+        let topic = entry(&mut topics, topic).1;
         topic.is_batch |= topic.queues.is_empty();
     }
 
@@ -149,18 +116,19 @@ impl QueueTable {
         queues
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Arc<str>, Topic>> {
+    fn read(&self) -> RwLockReadGuard<'_, Topics> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Arc<str>, Topic>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Topics> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the one copy of a topic's name.
-fn interned(topics: &HashMap<Arc<str>, Topic>, topic: &str) -> Arc<str> {
-    topics.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| Arc::clone(name))
+/// Returns the one copy of a topic's name, and the topic, which may be new.
+fn entry<'a>(topics: &'a mut Topics, topic: &str) -> (Arc<str>, &'a mut Topic) {
+    let name = topics.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| Arc::clone(name));
+    (Arc::clone(&name), topics.entry(name).or_default())
 }
 
 /// Returns the number that names a queue's folder, written as RocketMQ does.

@@ -206,12 +206,12 @@ impl World<'_> {
             Op::ReopenClean => {
                 self.state = checkpoint(&self.queue);
                 self.queue = queue(self.root);
-                assert_eq!(self.restore(Stop::Clean), Restored::Done);
+                assert!(self.restore(true));
                 assert!(!self.queue.is_touched());
             }
             Op::ReopenUnclean => {
                 self.queue = queue(self.root);
-                if self.restore(Stop::Unclean) == Restored::Mismatch {
+                if !self.restore(false) {
                     // Only files that were deleted from under the checkpoint allow this.
                     assert!(!self.state.files.is_empty());
                     rebuild(&self.queue, &self.model).unwrap();
@@ -251,8 +251,8 @@ impl World<'_> {
         }
     }
 
-    fn restore(&self, stop: Stop) -> Restored {
-        self.queue.restore(&self.state, stop, LogOffset::new(self.model.log_start)).unwrap()
+    fn restore(&self, is_clean: bool) -> bool {
+        self.queue.restore(&self.state, is_clean, LogOffset::new(self.model.log_start)).unwrap()
     }
 
     fn append(&mut self, repeat: u64, gap: u64, count: u64) {
@@ -373,7 +373,7 @@ proptest! {
             let _ = dying.append(at(from), &entries).and_then(|_| dying.sync());
         }
         let again = queue(dir.path());
-        prop_assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::ZERO).unwrap(), Restored::Done);
+        prop_assert!(again.restore(&state, false, LogOffset::ZERO).unwrap());
         prop_assert_eq!(again.range(), state.min..state.next);
         prop_assert!(!everything(&again).iter().any(|(offset, _)| *offset >= next));
         replay(&again, &model, next).unwrap();
@@ -415,7 +415,7 @@ proptest! {
         }
         let state = checkpoint(&queue);
         let queue = batch_queue(dir.path());
-        prop_assert_eq!(queue.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Done);
+        prop_assert!(queue.restore(&state, true, LogOffset::ZERO).unwrap());
         queue.raise_min(LogOffset::new(raise as u64 * 100)).unwrap();
         queue.delete_before(queue.range().start).unwrap();
         let min = entries.get(raise).map_or(base, |entry| entry.base);
@@ -676,7 +676,7 @@ fn an_exactly_full_file_has_no_next_one_yet() {
     assert_eq!(queue.read(at(7), 1).unwrap(), []);
     let state = checkpoint(&queue);
     let again = self::queue(dir.path());
-    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Done);
+    assert!(again.restore(&state, true, LogOffset::ZERO).unwrap());
     again.append(at(7), &run(7..9)).unwrap();
     assert_eq!(again.read(at(5), 9).unwrap().len(), 4);
 }
@@ -728,9 +728,9 @@ fn files_deleted_after_the_checkpoint_need_no_rebuild() {
     queue.raise_min(LogOffset::new(800)).unwrap();
     queue.delete_before(at(8)).unwrap();
     let again = self::queue(dir.path());
-    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::new(800)).unwrap(), Restored::Mismatch);
-    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::new(300)).unwrap(), Restored::Mismatch);
-    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::new(800)).unwrap(), Restored::Done);
+    assert!(!again.restore(&state, true, LogOffset::new(800)).unwrap());
+    assert!(!again.restore(&state, false, LogOffset::new(300)).unwrap());
+    assert!(again.restore(&state, false, LogOffset::new(800)).unwrap());
     again.raise_min(LogOffset::new(800)).unwrap();
     assert_eq!(again.range(), at(8)..at(20));
 }
@@ -746,9 +746,9 @@ fn a_changed_file_is_not_the_one_of_a_clean_stop() {
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&path, bytes).unwrap();
     let again = self::queue(dir.path());
-    assert_eq!(again.restore(&state, Stop::Clean, LogOffset::ZERO).unwrap(), Restored::Mismatch);
+    assert!(!again.restore(&state, true, LogOffset::ZERO).unwrap());
     fs::File::options().write(true).open(&path).unwrap().set_len(60).unwrap();
-    assert_eq!(again.restore(&state, Stop::Unclean, LogOffset::ZERO).unwrap(), Restored::Mismatch);
+    assert!(!again.restore(&state, false, LogOffset::ZERO).unwrap());
 }
 
 #[test]

@@ -102,7 +102,9 @@ fn inner_batch(record: &RecordView<'_>) -> Option<(u64, u16, bool)> {
         return None;
     }
     let properties = record.properties();
-    let count: u16 = properties.get_str(INNER_NUM)?.parse().ok().filter(|count| *count > 0)?;
+    // The entry's count has 15 bits; a batch of more is nothing that RocketMQ could have stored.
+    let is_count = |count: &u16| (1..=i16::MAX as u16).contains(count);
+    let count: u16 = properties.get_str(INNER_NUM)?.parse().ok().filter(is_count)?;
     let base = properties.get_str(INNER_BASE).and_then(|base| base.parse().ok()).unwrap_or(record.queue_offset());
     Some((base, count, true))
 }
