@@ -117,9 +117,11 @@ impl ConsumeQueue {
             self.fill_front(writer, from)?;
             (extent.first_entry.min(from), from)
         } else if writer.rebuild.is_some() {
-            // Where no entry is in front of it, files may be missing there: the queue begins anew.
+            // If all entries are behind it, files are missing in front, and the queue begins anew.
             let found = self.find_extent(from)?;
-            if found.end_entry == found.first_entry { (0, 0) } else { (found.first_entry, found.end_entry) }
+            let first = self.first_real(found.first_entry..found.first_entry + 1);
+            let is_behind = matches!(first, Ok(Some((_, item))) if item.queue_offset.get() > from);
+            if is_behind { (0, 0) } else { (found.first_entry, found.end_entry) }
         } else {
             (extent.first_entry.min(extent.end_entry), extent.end_entry)
         };
