@@ -54,7 +54,6 @@ impl Wanted {
 struct Chain {
     handle: File,
     header: IndexHeader,
-    slot: u32,
     /// The number of the entry that comes next, 0 for none.
     next: u32,
 }
@@ -62,7 +61,7 @@ struct Chain {
 impl Chain {
     /// Begins at the newest entry of a hash; `None` if there is nothing to find, or the file was deleted.
     fn begin(file: &IndexFile, wanted: &Wanted) -> Result<Option<Self>> {
-        let slot = file.layout().slot_of(wanted.hash);
+        let slot = file.layout.slot_of(wanted.hash);
         let (header, newest) = {
             let state = file.state();
             (state.header, state.in_use.as_ref().map(|in_use| in_use.newest(slot, state.header.next_entry)))
@@ -78,11 +77,11 @@ impl Chain {
             Some(newest) => newest,
             None => {
                 let mut number = [0; SLOT_BYTES];
-                handle.read_at(&mut number, file.layout().slot_at(slot))?;
+                handle.read_at(&mut number, file.layout.slot_at(slot))?;
                 below(u32::from_be_bytes(number), header.next_entry)
             }
         };
-        Ok(Some(Self { handle, header, slot, next }))
+        Ok(Some(Self { handle, header, next }))
     }
 
     /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.
@@ -90,7 +89,8 @@ impl Chain {
         while self.next > 0 {
             let number = self.next;
             let entry = file.entry(&self.handle, number)?;
-            let entry = entry.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
+            let slot = file.layout.slot_of(wanted.hash);
+            let entry = entry.filter(|entry| file.layout.slot_of(entry.hash) == slot);
             self.next = entry.map_or(0, |entry| below(entry.previous, number));
             let fits = |entry: &IndexEntry| entry.hash == wanted.hash && wanted.may_be(number, entry, &self.header);
             if let Some(entry) = entry.filter(fits) {

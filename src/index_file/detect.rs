@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::state::{Rebuilt, fits, read_header, read_pieces};
+use super::state::{InUse, fits, read_header, read_pieces};
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout, SLOT_BYTES};
@@ -45,8 +45,8 @@ fn agrees(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool
     if !fits(file, layout, header)? {
         return Ok(false);
     }
-    let rebuilt = Rebuilt::read(file, layout, header.next_entry, LogOffset::MAX)?;
-    rebuilt.map_or(Ok(false), |rebuilt| rebuilt.has_slots_of(file))
+    let rebuilt = InUse::rebuild(file.clone(), layout, header.next_entry, LogOffset::MAX)?;
+    rebuilt.map_or(Ok(false), |(in_use, _)| in_use.has_slots_of_file())
 }
 
 /// Looks for the place where the entries begin: entry 0 is zero, entry 1 is the first of its chain and has the offset

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use super::state::{InUse, Rebuilt, State, fits, read_entry, read_header};
+use super::state::{InUse, State, fits, read_entry, read_header};
 use crate::disk::{File, FileInfo, OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout};
@@ -46,8 +46,8 @@ const RUN_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct IndexFile {
     storage: Storage,
-    path: PathBuf,
-    layout: IndexLayout,
+    pub(super) path: PathBuf,
+    pub(super) layout: IndexLayout,
     state: Mutex<State>,
 }
 
@@ -64,7 +64,7 @@ impl IndexFile {
         if storage.info(path)?.is_some() {
             return Err(Error::io("create", path, None, io::ErrorKind::AlreadyExists.into()));
         }
-        Self::make(storage, path, path, layout, IndexHeader::default())
+        Self::make(storage, [path, path], layout, None)
     }
 
     /// Opens an index file. Its layout is not stored in it: it must be the one that the file was made with.
@@ -83,15 +83,16 @@ impl IndexFile {
         Err(Corruption { range: 0..file.info()?.bytes, path: file.path, reason }.into())
     }
 
-    /// Makes a file as `new_path`, with the given header, moves it to `path` and opens it for putting.
+    /// Makes a file under the first path, moves it to the second and opens it for putting. `before` is the header of the
+    /// file before this one.
     pub(super) fn make(
         storage: Storage,
-        new_path: &Path,
-        path: &Path,
+        [new_path, path]: [&Path; 2],
         layout: IndexLayout,
-        header: IndexHeader,
+        before: Option<IndexHeader>,
     ) -> Result<Self> {
         check_layout(layout)?;
+        let header = seeded(before);
         let made = storage.open(new_path, OpenMode::Create).and_then(|file| {
             file.set_len(layout.file_bytes())?;
             // With blocks for all of its slots, a full disk can only meet the entries.
@@ -120,14 +121,6 @@ impl IndexFile {
             header = None;
         }
         Ok(Self { storage, path: path.into(), layout, state: Mutex::new(State::of_file(header, layout)) })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn layout(&self) -> IndexLayout {
-        self.layout
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -190,17 +183,6 @@ impl IndexFile {
         Ok(true)
     }
 
-    /// Counts the file's last entries that are of one record.
-    pub(super) fn last_entries_of(&self, log_offset: LogOffset) -> Result<usize> {
-        let (handle, next_entry) = (self.handle()?, self.state().header.next_entry);
-        for (count, number) in (1..next_entry).rev().enumerate() {
-            if self.entry(&handle, number)?.is_none_or(|entry| entry.log_offset != log_offset.get()) {
-                return Ok(count);
-            }
-        }
-        Ok(next_entry as usize - 1)
-    }
-
     /// Reads an entry; `None` if it is damaged.
     pub(super) fn entry(&self, handle: &File, number: u32) -> Result<Option<IndexEntry>> {
         let pending = self.state().in_use.as_ref().and_then(|in_use| in_use.pending_entry(number));
@@ -257,8 +239,8 @@ impl IndexFile {
         if file.info()?.bytes != self.layout.file_bytes() || !(1..=self.layout.entries).contains(&next_entry) {
             return Ok(false);
         }
-        let Some(rebuilt) = Rebuilt::read(&file, self.layout, next_entry, end)? else { return Ok(false) };
-        let (in_use, mut header) = (rebuilt.in_use, rebuilt.header);
+        let rebuilt = InUse::rebuild(file.clone(), self.layout, next_entry, end)?;
+        let Some((in_use, mut header)) = rebuilt else { return Ok(false) };
         if header.next_entry == 1 {
             header = seeded(before);
         } else {
@@ -271,7 +253,8 @@ impl IndexFile {
             let Some(begin_ms) = begin_ms else { return Ok(false) };
             let end_ms = time_of(header.end_offset, old.end_offset, old.end_ms)?;
             // Without its record, the last entry's time is known to the second.
-            let latest_ms = begin_ms.saturating_add(i64::from(rebuilt.seconds) * 1000 + 999);
+            let seconds = read_entry(&file, self.layout, header.next_entry - 1)?.map_or(0, |last| last.seconds);
+            let latest_ms = begin_ms.saturating_add(i64::from(seconds) * 1000 + 999);
             header = IndexHeader { begin_ms, end_ms: end_ms.unwrap_or(latest_ms), ..header };
         }
         // Cutting and extending zeroes what is behind, and gives its blocks back.
@@ -283,7 +266,7 @@ impl IndexFile {
 }
 
 /// The header of a file that follows a full one, as RocketMQ begins it.
-pub(super) fn seeded(before: Option<IndexHeader>) -> IndexHeader {
+fn seeded(before: Option<IndexHeader>) -> IndexHeader {
     let (ms, offset) = before.map_or((0, 0), |before| (before.end_ms.max(0), before.end_offset));
     IndexHeader { begin_ms: ms, end_ms: ms, begin_offset: offset, end_offset: offset, ..IndexHeader::default() }
 }

@@ -2,10 +2,10 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::chain::Candidates;
-use super::file::{IndexFile, seeded};
+use super::file::IndexFile;
 use super::name;
 use crate::clock::Clock;
 use crate::disk::{FileInfo, Storage};
@@ -73,7 +73,7 @@ impl IndexSet {
         let Some(present) = self.entries_of(log_offset)? else { return Ok(()) };
         for key in keys.into_iter().skip(present) {
             let add = |file: &IndexFile| file.put(topic, key.as_ref(), log_offset, store_ms);
-            let newest = self.files().last().cloned();
+            let newest = lock(&self.files).last().cloned();
             if !newest.as_deref().map_or(Ok(false), add)? {
                 assert!(add(&*self.roll(newest.as_deref())?)?, "a new index file has room");
             }
@@ -84,15 +84,17 @@ impl IndexSet {
     /// Counts the entries of a record that are there already; `None` if a newer record has some, so all are there.
     fn entries_of(&self, log_offset: LogOffset) -> Result<Option<usize>> {
         let mut count = 0;
-        for file in self.files().iter().rev() {
+        for file in lock(&self.files).iter().rev() {
             let Some(header) = file.header().filter(|header| header.end_offset >= log_offset.get()) else { break };
             if header.end_offset > log_offset.get() {
                 return Ok(None);
             }
-            let of_file = file.last_entries_of(log_offset)?;
-            count += of_file;
-            if of_file + 1 < header.next_entry as usize {
-                break;
+            let handle = file.handle()?;
+            for number in (1..header.next_entry).rev() {
+                if file.entry(&handle, number)?.is_none_or(|entry| entry.log_offset != log_offset.get()) {
+                    return Ok(Some(count));
+                }
+                count += 1;
             }
         }
         Ok(Some(count))
@@ -105,10 +107,10 @@ impl IndexSet {
         let name = index_file_name(name::next(self.clock.now_ms(), newest.map(name_of)));
         self.storage.create_dir_durably(&self.dir)?;
         self.storage.create_dir_durably(&self.new_dir)?;
-        let (new_path, path) = (self.new_dir.join(NEW_NAME), self.dir.join(name));
-        let header = seeded(newest.and_then(IndexFile::header));
-        let file = Arc::new(IndexFile::make(self.storage.clone(), &new_path, &path, self.layout, header)?);
-        self.files().push(Arc::clone(&file));
+        let paths = [&*self.new_dir.join(NEW_NAME), &self.dir.join(name)];
+        let before = newest.and_then(IndexFile::header);
+        let file = Arc::new(IndexFile::make(self.storage.clone(), paths, self.layout, before)?);
+        lock(&self.files).push(Arc::clone(&file));
         Ok(file)
     }
 
@@ -134,19 +136,15 @@ impl IndexSet {
     /// Returns the end time of the newest file that is full and durable: RocketMQ drops every newer one after a kill.
     pub(crate) fn newest_full_end_ms(&self) -> Option<i64> {
         let is_full = |file: &&Arc<IndexFile>| file.state().synced >= Some(self.layout.entries);
-        self.files().iter().rev().filter(is_full).find_map(|file| Some(file.header()?.end_ms))
+        lock(&self.files).iter().rev().filter(is_full).find_map(|file| Some(file.header()?.end_ms))
     }
 
     /// Is everything as `states` describes it? After a clean stop it must be.
     pub(crate) fn matches_states(&self, states: &[IndexState]) -> Result<bool> {
-        let files = self.snapshot();
-        for (state, file) in states.iter().zip(&files) {
-            let Some(header) = file.whole_header()? else { return Ok(false) };
-            if describe(file, header.next_entry)? != *state {
-                return Ok(false);
-            }
-        }
-        Ok(states.len() == files.len())
+        let describe_whole =
+            |file: &Arc<IndexFile>| file.whole_header()?.map(|header| describe(file, header.next_entry)).transpose();
+        let found = self.snapshot().iter().map(describe_whole).collect::<Result<Vec<_>>>()?;
+        Ok(found.into_iter().eq(states.iter().copied().map(Some)))
     }
 
     /// Goes back to what `states` and the log offset `end` describe, after an unclean stop: files that are not named or
@@ -185,7 +183,7 @@ impl IndexSet {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.files().is_empty()
+        lock(&self.files).is_empty()
     }
 
     /// Removes every index file.
@@ -208,8 +206,8 @@ impl IndexSet {
     fn remove<'a>(&self, files: impl Iterator<Item = &'a Arc<IndexFile>>) -> Result<usize> {
         let mut count = 0;
         for file in files {
-            self.storage.remove_file(file.path())?;
-            self.files().retain(|other| !Arc::ptr_eq(other, file));
+            self.storage.remove_file(&file.path)?;
+            lock(&self.files).retain(|other| !Arc::ptr_eq(other, file));
             count += 1;
         }
         if count > 0 {
@@ -219,16 +217,12 @@ impl IndexSet {
     }
 
     fn snapshot(&self) -> Vec<Arc<IndexFile>> {
-        self.files().clone()
-    }
-
-    fn files(&self) -> MutexGuard<'_, Vec<Arc<IndexFile>>> {
-        lock(&self.files)
+        lock(&self.files).clone()
     }
 }
 
 fn name_of(file: &IndexFile) -> u64 {
-    let name = file.path().file_name().and_then(|name| name.to_str()).and_then(name::parse);
+    let name = file.path.file_name().and_then(|name| name.to_str()).and_then(name::parse);
     name.expect("the set opens and makes only files with such names")
 }
 

@@ -114,6 +114,38 @@ impl InUse {
         self.pending.extend_from_slice(&IndexEntry { hash, log_offset, seconds, previous }.encode());
     }
 
+    /// Makes slots and header, times excepted, anew from the entries below number `next_entry` and log offset `end`; all
+    /// of them will be written. `None` if an entry is damaged: it does not continue its chain.
+    pub(super) fn rebuild(
+        file: File,
+        layout: IndexLayout,
+        next_entry: u32,
+        end: LogOffset,
+    ) -> Result<Option<(Self, IndexHeader)>> {
+        let (mut rebuilt, mut header, mut is_sound) = (Self::empty(file.clone(), layout), IndexHeader::default(), true);
+        read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
+            for entry in piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode) {
+                is_sound = entry.is_ok_and(|entry| {
+                    entry.log_offset >= end.get()
+                        || rebuilt.link(&mut header, entry.hash, entry.log_offset) == entry.previous
+                });
+                if !is_sound || entry.is_ok_and(|entry| entry.log_offset >= end.get()) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        rebuilt.written = header.next_entry;
+        rebuilt.dirty.fill(true);
+        Ok(is_sound.then_some((rebuilt, header)))
+    }
+
+    /// Has the file on the disk the same slots?
+    pub(super) fn has_slots_of_file(&self) -> Result<bool> {
+        let slots = IndexHeader::BYTES as u64..self.image.len() as u64;
+        read_pieces(&self.file, slots, |at, piece| Ok(self.image[at as usize..][..piece.len()] == *piece))
+    }
+
     /// Returns an entry that is in memory only.
     pub(super) fn pending_entry(&self, number: u32) -> Option<IndexEntry> {
         let at = number.checked_sub(self.written)? as usize * IndexEntry::BYTES;
@@ -138,47 +170,6 @@ impl InUse {
             *dirty = false;
         }
         Ok(())
-    }
-}
-
-/// What a file's entries say about the rest of it.
-#[derive(Debug)]
-pub(super) struct Rebuilt {
-    /// With a header of zeros; all of it will be written.
-    pub in_use: InUse,
-    /// Without times.
-    pub header: IndexHeader,
-    /// The last entry's seconds.
-    pub seconds: i32,
-}
-
-impl Rebuilt {
-    /// Chains the entries below number `next_entry` and log offset `end`; `None` if one of them is damaged: it does not
-    /// continue its chain.
-    pub(super) fn read(file: &File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Option<Self>> {
-        let (mut in_use, mut header) = (InUse::empty(file.clone(), layout), IndexHeader::default());
-        let (mut seconds, mut is_sound) = (0, true);
-        read_pieces(file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
-            Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| {
-                let is_behind = entry.is_ok_and(|entry| entry.log_offset >= end.get());
-                is_sound = is_behind
-                    || entry.is_ok_and(|entry| {
-                        seconds = entry.seconds;
-                        in_use.link(&mut header, entry.hash, entry.log_offset) == entry.previous
-                    });
-                is_sound && !is_behind
-            }))
-        })?;
-        in_use.written = header.next_entry;
-        in_use.dirty.fill(true);
-        Ok(is_sound.then_some(Self { in_use, header, seconds }))
-    }
-
-    /// Are the file's slots as they should be?
-    pub(super) fn has_slots_of(&self, file: &File) -> Result<bool> {
-        let image = &self.in_use.image;
-        let slots = IndexHeader::BYTES as u64..image.len() as u64;
-        read_pieces(file, slots, |at, piece| Ok(image[at as usize..][..piece.len()] == *piece))
     }
 }
 
