@@ -47,26 +47,20 @@ pub(crate) struct IndexState {
 }
 
 /// One checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Frame {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Frame<Queues = Vec<QueueState>> {
     /// Everything below it is in queues and index.
     pub(crate) log_offset: LogOffset,
     /// Store time of the last record below.
     pub(crate) store_ms: i64,
     /// The queues that changed since the frame before.
-    pub(crate) queues: Vec<QueueState>,
+    pub(crate) queues: Queues,
     /// All index files.
     pub(crate) index: Vec<IndexState>,
 }
 
 /// All frames of the file, merged: the newest word on each queue.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Derived {
-    pub(crate) log_offset: LogOffset,
-    pub(crate) store_ms: i64,
-    pub(crate) queues: BTreeMap<(String, i32), QueueState>,
-    pub(crate) index: Vec<IndexState>,
-}
+pub(crate) type Derived = Frame<BTreeMap<(String, i32), QueueState>>;
 
 impl Derived {
     /// Reads the file; `None` if there is none that can be believed.
@@ -75,12 +69,8 @@ impl Derived {
     }
 
     fn merge(&mut self, frame: Frame) {
-        self.log_offset = frame.log_offset;
-        self.store_ms = frame.store_ms;
-        self.index = frame.index;
-        for queue in frame.queues {
-            self.queues.insert((queue.topic.clone(), queue.queue_id), queue);
-        }
+        (self.log_offset, self.store_ms, self.index) = (frame.log_offset, frame.store_ms, frame.index);
+        self.queues.extend(frame.queues.into_iter().map(|queue| ((queue.topic.clone(), queue.queue_id), queue)));
     }
 
     fn into_frame(self) -> Frame {
