@@ -13,7 +13,7 @@ use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
-use crate::index_file::{self, IndexSet};
+use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::side::{Derived, DerivedFile, Frame, QueueState, SideFolder};
 
@@ -280,8 +280,7 @@ fn restore_index(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<boo
         Err(error) => Err(error),
     };
     let end = derived.log_offset.min(log.range().end);
-    let restored = parts.index.restore(&derived.index, end, store_ms)?;
-    Ok(restored == index_file::Restored::Done)
+    parts.index.restore(&derived.index, end, store_ms)
 }
 
 pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {

@@ -1,28 +1,31 @@
 //! Walking chains: from a slot's newest entry to its oldest, from the newest file to the oldest.
 
 use std::collections::HashSet;
+use std::io;
 use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 
 use super::file::IndexFile;
+use super::state::below;
 use crate::disk::File;
-use crate::error::Result;
-use crate::format::index::{IndexEntry, IndexHeader};
+use crate::error::{Error, Result};
+use crate::format::index::{IndexEntry, IndexHeader, SLOT_BYTES};
+use crate::format::java_hash::index_key_hash;
 use crate::offset::LogOffset;
 
 /// How far times in a foreign log may go back before a file's first and last time no longer tell what it holds.
 const CLOCK_SLACK_MS: i64 = 60 * 60 * 1000;
 
 /// What is searched for.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    pub hash: u32,
-    pub times: RangeInclusive<i64>,
+#[derive(Debug)]
+struct Wanted {
+    hash: u32,
+    times: RangeInclusive<i64>,
 }
 
 impl Wanted {
     /// Can a file with this header hold something wanted?
-    pub(super) fn may_be_in(&self, header: &IndexHeader) -> bool {
+    fn may_be_in(&self, header: &IndexHeader) -> bool {
         let is_behind = *self.times.end() < header.begin_ms.saturating_sub(CLOCK_SLACK_MS);
         let is_before = *self.times.start() > header.end_ms.saturating_add(CLOCK_SLACK_MS);
         header.begin_ms <= 0 || header.end_ms < header.begin_ms || !(is_before || is_behind)
@@ -48,22 +51,47 @@ impl Wanted {
 
 /// A place in a chain. It ends where numbers do not fall or an entry is not of this slot, so damage cannot loop.
 #[derive(Debug)]
-pub(super) struct Chain {
-    pub handle: File,
-    pub header: IndexHeader,
-    pub slot: u32,
+struct Chain {
+    handle: File,
+    header: IndexHeader,
     /// The number of the entry that comes next, 0 for none.
-    pub next: u32,
+    next: u32,
 }
 
 impl Chain {
+    /// Begins at the newest entry of a hash; `None` if there is nothing to find, or the file was deleted.
+    fn begin(file: &IndexFile, wanted: &Wanted) -> Result<Option<Self>> {
+        let slot = file.layout.slot_of(wanted.hash);
+        let (header, newest) = {
+            let state = file.state();
+            (state.header, state.in_use.as_ref().map(|in_use| in_use.newest(slot, state.header.next_entry)))
+        };
+        if header.next_entry <= 1 || !wanted.may_be_in(&header) {
+            return Ok(None);
+        }
+        let handle = match file.handle() {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            handle => handle?,
+        };
+        let next = match newest {
+            Some(newest) => newest,
+            None => {
+                let mut number = [0; SLOT_BYTES];
+                handle.read_at(&mut number, file.layout.slot_at(slot))?;
+                below(u32::from_be_bytes(number), header.next_entry)
+            }
+        };
+        Ok(Some(Self { handle, header, next }))
+    }
+
     /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.
     fn next_wanted(&mut self, file: &IndexFile, wanted: &Wanted) -> Result<Option<u64>> {
         while self.next > 0 {
             let number = self.next;
             let entry = file.entry(&self.handle, number)?;
-            let entry = entry.filter(|entry| file.layout().slot_of(entry.hash) == self.slot);
-            self.next = entry.map(|entry| entry.previous).filter(|previous| *previous < number).unwrap_or(0);
+            let slot = file.layout.slot_of(wanted.hash);
+            let entry = entry.filter(|entry| file.layout.slot_of(entry.hash) == slot);
+            self.next = entry.map_or(0, |entry| below(entry.previous, number));
             let fits = |entry: &IndexEntry| entry.hash == wanted.hash && wanted.may_be(number, entry, &self.header);
             if let Some(entry) = entry.filter(fits) {
                 return Ok(Some(entry.log_offset));
@@ -84,31 +112,28 @@ pub(crate) struct Candidates<F = Arc<IndexFile>> {
 }
 
 impl<F: Deref<Target = IndexFile>> Candidates<F> {
-    pub(super) fn new(wanted: Wanted, files: Vec<F>) -> Self {
+    pub(super) fn new(topic: &str, key: &str, times: RangeInclusive<i64>, files: Vec<F>) -> Self {
+        let wanted = Wanted { hash: index_key_hash(topic, key), times };
         Self { wanted, files, chain: None, seen: HashSet::new() }
     }
 
     /// Collects those that `matches` says yes to.
     pub(super) fn select(self, mut matches: impl FnMut(LogOffset) -> Result<bool>) -> Result<Vec<LogOffset>> {
-        let mut found = Vec::new();
-        for offset in self {
-            let offset = offset?;
-            if matches(offset)? {
-                found.push(offset);
-            }
-        }
-        Ok(found)
+        let mut select = |offset| Ok(matches(offset)?.then_some(offset));
+        self.filter_map(|offset| offset.and_then(&mut select).transpose()).collect()
     }
 
-    fn next_offset(&mut self) -> Result<Option<u64>> {
+    fn next_offset(&mut self) -> Result<Option<LogOffset>> {
         while let Some(file) = self.files.last() {
             if self.chain.is_none() {
-                self.chain = file.chain(&self.wanted)?;
+                self.chain = Chain::begin(file, &self.wanted)?;
             }
-            if let Some(chain) = &mut self.chain
+            while let Some(chain) = &mut self.chain
                 && let Some(offset) = chain.next_wanted(file, &self.wanted)?
             {
-                return Ok(Some(offset));
+                if self.seen.insert(offset) {
+                    return Ok(Some(LogOffset::new(offset)));
+                }
             }
             self.chain = None;
             self.files.pop();
@@ -121,16 +146,29 @@ impl<F: Deref<Target = IndexFile>> Iterator for Candidates<F> {
     type Item = Result<LogOffset>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.next_offset() {
-                Ok(Some(offset)) if !self.seen.insert(offset) => {}
-                Ok(offset) => return offset.map(|offset| Ok(LogOffset::new(offset))),
-                Err(error) => {
-                    // A file that cannot be read ends the search, so that whoever goes on after the error stops.
-                    self.files.clear();
-                    return Some(Err(error));
-                }
-            }
-        }
+        // A file that cannot be read ends the search, so that whoever goes on after the error stops.
+        self.next_offset().inspect_err(|_| self.files.clear()).transpose()
+    }
+}
+
+impl IndexFile {
+    /// Returns the records that have a key and a store time in `times`, in ms, newest first, each once.
+    ///
+    /// `matches` decides: the index knows a key only by its hash and a time only by the second. It is called without
+    /// any lock held, for as few records as the index can tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be read, and what `matches` returns. Damage in the file is no error: its
+    /// entries are not found.
+    #[doc(alias = "selectPhyOffset")]
+    pub fn query(
+        &self,
+        topic: &str,
+        key: &str,
+        times: RangeInclusive<i64>,
+        matches: impl FnMut(LogOffset) -> Result<bool>,
+    ) -> Result<Vec<LogOffset>> {
+        Candidates::new(topic, key, times, vec![self]).select(matches)
     }
 }

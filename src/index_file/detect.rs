@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 
-use byteorder::{BigEndian, ByteOrder};
-
-use super::file::{has_ends, read_header};
-use super::rebuild::{Rebuilt, read_pieces};
+use super::state::{InUse, fits, read_header, read_pieces};
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout, SLOT_BYTES};
 use crate::offset::LogOffset;
 
-/// With one slot less for each five of this, a file of the same length has one entry more.
+/// With one entry less, a file of the same length has this many slots more.
 const SLOTS_OF_ENTRY: u64 = (IndexEntry::BYTES / SLOT_BYTES) as u64;
 
 /// Returns the layout under which the slots and chains of one of the files agree with its entries' hashes: the
@@ -45,50 +42,40 @@ pub(crate) fn detect_layout(
 }
 
 fn agrees(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
-    if header.next_entry > layout.entries || !has_ends(file, layout, header)? {
+    if !fits(file, layout, header)? {
         return Ok(false);
     }
-    match Rebuilt::read(file, layout, header.next_entry, LogOffset::MAX)? {
-        Some(rebuilt) => rebuilt.has_slots_of(file),
-        None => Ok(false),
-    }
+    let rebuilt = InUse::rebuild(file.clone(), layout, header.next_entry, LogOffset::MAX)?;
+    rebuilt.map_or(Ok(false), |(in_use, _)| in_use.has_slots_of_file())
 }
 
 /// Looks for the place where the entries begin: entry 0 is zero, entry 1 is the first of its chain and has the offset
 /// that the header calls the first, and so on. Only where all that is so the whole file is compared.
 fn search(file: &File, bytes: u64, header: &IndexHeader) -> Result<Option<IndexLayout>> {
     let words = bytes.saturating_sub(IndexHeader::BYTES as u64) / SLOT_BYTES as u64;
-    let used = u64::from(header.next_entry);
-    let Some(most_slots) = words.checked_sub(used * SLOTS_OF_ENTRY).filter(|slots| *slots > 0) else { return Ok(None) };
-    // The number of slots is the same modulo five in all layouts of this length.
-    let fewest = if words.is_multiple_of(SLOTS_OF_ENTRY) { SLOTS_OF_ENTRY } else { words % SLOTS_OF_ENTRY };
-    let layout_of = |slots: u64| -> Option<IndexLayout> {
-        let entries = u32::try_from((words - slots) / SLOTS_OF_ENTRY).ok()?;
+    let (fewest, most) = (u64::from(header.next_entry), words.saturating_sub(1) / SLOTS_OF_ENTRY);
+    let layout_of = |entries: u64| -> Option<IndexLayout> {
+        let (slots, entries) = (words - entries * SLOTS_OF_ENTRY, u32::try_from(entries).ok()?);
         let layout = IndexLayout { slots: u32::try_from(slots).ok()?, entries };
         (layout.file_bytes() == bytes).then_some(layout)
     };
-    let Some(first) = layout_of(fewest) else { return Ok(None) };
-    let (mut found, mut failure) = (None, None);
-    let end = first.entry_at(1) + (most_slots.saturating_sub(fewest) / SLOTS_OF_ENTRY + 1) * IndexEntry::BYTES as u64;
-    read_pieces(file, first.entry_at(1)..end, |at, piece| {
-        for (index, entry) in piece.chunks(IndexEntry::BYTES).enumerate() {
-            let hash = BigEndian::read_u32(entry);
-            let is_first = entry.len() == IndexEntry::BYTES && BigEndian::read_u32(&entry[16..]) == 0;
-            if hash == 0 || !is_first || BigEndian::read_u64(&entry[4..]) != header.begin_offset {
-                continue;
-            }
-            let entries_before = (at - first.entry_at(1)) / IndexEntry::BYTES as u64 + index as u64;
-            let Some(layout) = layout_of(fewest + entries_before * SLOTS_OF_ENTRY) else { continue };
-            match agrees(file, layout, header) {
-                Ok(false) => {}
-                Ok(true) => found = Some(layout),
-                Err(error) => failure = Some(error),
-            }
-            if found.is_some() || failure.is_some() {
-                return false;
+    let Some(first) = layout_of(most) else { return Ok(None) };
+    // Entry 1 of a layout with one entry less is where this one's entry 2 is.
+    let end = first.entry_at(1) + (most + 1).saturating_sub(fewest) * IndexEntry::BYTES as u64;
+    let (mut numbers, mut found) = ((fewest..=most).rev(), None);
+    read_pieces(file, first.entry_at(1)..end, |_, piece| {
+        for (entry, entries) in piece.chunks(IndexEntry::BYTES).zip(&mut numbers) {
+            let is_first = IndexEntry::decode(entry)
+                .is_ok_and(|entry| entry.hash > 0 && entry.previous == 0 && entry.log_offset == header.begin_offset);
+            if is_first
+                && let Some(layout) = layout_of(entries)
+                && agrees(file, layout, header)?
+            {
+                found = Some(layout);
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     })?;
-    failure.map_or(Ok(found), Err)
+    Ok(found)
 }

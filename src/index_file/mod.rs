@@ -17,9 +17,7 @@
 mod chain;
 mod detect;
 mod file;
-mod head;
 mod name;
-mod rebuild;
 mod set;
 mod state;
 #[cfg(test)]
@@ -28,4 +26,4 @@ mod tests;
 pub(crate) use chain::Candidates;
 pub(crate) use detect::detect_layout;
 pub use file::IndexFile;
-pub(crate) use set::{IndexSet, Restored};
+pub(crate) use set::IndexSet;

@@ -19,17 +19,12 @@ pub(super) fn parse(name: &str) -> Option<u64> {
 /// RocketMQ takes the local time, and nothing reads a name as a time: only the order counts. The time here is that of
 /// the westernmost zone, so that a file RocketMQ makes later sorts behind ours wherever the broker runs.
 pub(super) fn next(now_ms: i64, newest: Option<u64>) -> u64 {
-    let now = utc_digits((now_ms - WESTERNMOST_MS).clamp(0, 250_000_000_000_000));
-    newest.map_or(now, |newest| now.max(newest + 1))
-}
-
-fn utc_digits(ms: i64) -> u64 {
-    let (year, month, day) = civil(ms.div_euclid(DAY_MS));
-    let ms = ms.rem_euclid(DAY_MS);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    let ms = (now_ms - WESTERNMOST_MS).clamp(0, 250_000_000_000_000);
+    let (year, month, day) = civil(ms / DAY_MS);
+    let (hour, minute, second) = (ms / 3_600_000 % 24, ms / 60_000 % 60, ms / 1000 % 60);
     let digits = [(month, 100), (day, 100), (hour, 100), (minute, 100), (second, 100), (ms % 1000, 1000)];
-    let time = digits.iter().fold(year, |time, (value, places)| time * places + value);
-    u64::try_from(time).expect("times begin in 1970")
+    let now = digits.iter().fold(year, |time, (value, places)| time * places + value).cast_unsigned();
+    newest.map_or(now, |newest| now.max(newest + 1))
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.

@@ -29,7 +29,7 @@ mod sets {
 
     use proptest::prelude::*;
 
-    use super::super::{IndexFile, IndexSet, Restored, detect_layout};
+    use super::super::{IndexFile, IndexSet, detect_layout};
     use crate::clock::Clock;
     use crate::disk::Storage;
     use crate::error::Error;
@@ -234,8 +234,8 @@ mod sets {
         fs::remove_file(&paths(dir.path())[0]).unwrap();
         assert!(!is_clean());
         let set = open(dir.path(), SMALL);
-        assert_eq!(set.restore(&states, LogOffset::MAX, |_| Ok(None)).unwrap(), Restored::Mismatch);
-        assert_eq!(set.restore(&[], LogOffset::MAX, |_| Ok(None)).unwrap(), Restored::Done);
+        assert!(!set.restore(&states, LogOffset::MAX, |_| Ok(None)).unwrap());
+        assert!(set.restore(&[], LogOffset::MAX, |_| Ok(None)).unwrap());
         assert_eq!(paths(dir.path()).len(), 0);
     }
 
@@ -252,7 +252,7 @@ mod sets {
         let set = open(dir.path(), SMALL);
         let states = set.states().unwrap();
         // The records are gone: the end time is then known to the second.
-        assert_eq!(set.restore(&states, offset(3), |_| Ok(None)).unwrap(), Restored::Done);
+        assert!(set.restore(&states, offset(3), |_| Ok(None)).unwrap());
         set.sync().unwrap();
         let (mut ours, theirs) = (contents(dir.path()), contents(plain.path()));
         let end_ms = IndexHeader::decode(&ours[0]).unwrap().end_ms;
@@ -384,7 +384,7 @@ mod model {
 
     use proptest::prelude::*;
 
-    use super::super::{IndexSet, Restored};
+    use super::super::IndexSet;
     use super::sets::{contents, offset, open, paths};
     use crate::format::index::IndexLayout;
     use crate::offset::LogOffset;
@@ -500,8 +500,7 @@ mod model {
             self.records.truncate(end.max(self.records.len().saturating_sub(lost)));
             self.set = open(self.root.path(), self.layout);
             let store_ms = |at: LogOffset| Ok(self.records.get(at.get() as usize / 100).map(|(_, ms)| *ms));
-            let restored = self.set.restore(&self.durable.states, offset(end as u64), store_ms).unwrap();
-            assert_eq!(restored, Restored::Done);
+            assert!(self.set.restore(&self.durable.states, offset(end as u64), store_ms).unwrap());
             Self::dispatch(&self.set, &self.records, end);
         }
 

@@ -3,6 +3,7 @@
 //! Always: the first frame of the file names all queues; what a frame says was synced before the frame was written.
 
 use std::collections::BTreeMap;
+use std::mem::replace;
 
 use super::fields::{Fields, push_crc, push_numbers};
 use super::{DERIVED, SideFolder};
@@ -46,45 +47,35 @@ pub(crate) struct IndexState {
 }
 
 /// One checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Frame {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Frame<Queues = Vec<QueueState>> {
     /// Everything below it is in queues and index.
     pub(crate) log_offset: LogOffset,
     /// Store time of the last record below.
     pub(crate) store_ms: i64,
     /// The queues that changed since the frame before.
-    pub(crate) queues: Vec<QueueState>,
+    pub(crate) queues: Queues,
     /// All index files.
     pub(crate) index: Vec<IndexState>,
 }
 
 /// All frames of the file, merged: the newest word on each queue.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Derived {
-    pub(crate) log_offset: LogOffset,
-    pub(crate) store_ms: i64,
-    pub(crate) queues: BTreeMap<(String, i32), QueueState>,
-    pub(crate) index: Vec<IndexState>,
-}
+pub(crate) type Derived = Frame<BTreeMap<(String, i32), QueueState>>;
 
 impl Derived {
     /// Reads the file; `None` if there is none that can be believed.
     pub(crate) fn load(side: &SideFolder) -> Result<Option<Self>> {
-        Ok(read(side)?.map(|contents| contents.derived))
+        Ok(read(side)?.map(|(derived, _)| derived))
     }
 
     fn merge(&mut self, frame: Frame) {
-        self.log_offset = frame.log_offset;
-        self.store_ms = frame.store_ms;
-        self.index = frame.index;
-        for queue in frame.queues {
-            self.queues.insert((queue.topic.clone(), queue.queue_id), queue);
-        }
+        (self.log_offset, self.store_ms, self.index) = (frame.log_offset, frame.store_ms, frame.index);
+        self.queues.extend(frame.queues.into_iter().map(|queue| ((queue.topic.clone(), queue.queue_id), queue)));
     }
 
     fn into_frame(self) -> Frame {
-        let queues = self.queues.into_values().collect();
-        Frame { log_offset: self.log_offset, store_ms: self.store_ms, queues, index: self.index }
+        let Self { log_offset, store_ms, queues, index } = self;
+        Frame { log_offset, store_ms, queues: queues.into_values().collect(), index }
     }
 }
 
@@ -93,13 +84,18 @@ impl Derived {
 pub(crate) struct DerivedFile {
     side: SideFolder,
     file: File,
+    place: Place,
+}
+
+/// Where the next frame goes.
+#[derive(Debug)]
+pub(super) struct Place {
     next_sequence: u64,
     /// Where the first frame ends: the length after the last compaction.
     first_end: u64,
-    /// Where the next frame goes.
     end: u64,
     /// What stands at `end` is in doubt, so the next frame goes into a new file.
-    is_torn: bool,
+    pub(super) is_torn: bool,
 }
 
 impl DerivedFile {
@@ -111,23 +107,19 @@ impl DerivedFile {
     fn create_with(side: &SideFolder, sequence: u64, all: &Frame) -> Result<Self> {
         let bytes = [MAGIC.as_slice(), &encode_frame(sequence, all)].concat();
         side.replace(DERIVED, &bytes)?;
-        let file = side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?;
         let end = bytes.len() as u64;
-        Ok(Self { side: side.clone(), file, next_sequence: sequence + 1, first_end: end, end, is_torn: false })
+        Self::open_at(side, Place { next_sequence: sequence + 1, first_end: end, end, is_torn: false })
+    }
+
+    fn open_at(side: &SideFolder, place: Place) -> Result<Self> {
+        let file = side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?;
+        Ok(Self { side: side.clone(), file, place })
     }
 
     /// Opens the file for more frames, and says what is in it; `None` if there is none that can be believed.
     pub(crate) fn open(side: &SideFolder) -> Result<Option<(Self, Derived)>> {
-        let Some(contents) = read(side)? else { return Ok(None) };
-        let opened = Self {
-            side: side.clone(),
-            file: side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?,
-            next_sequence: contents.next_sequence,
-            first_end: contents.first_end,
-            end: contents.end,
-            is_torn: contents.is_torn,
-        };
-        Ok(Some((opened, contents.derived)))
+        let Some((derived, place)) = read(side)? else { return Ok(None) };
+        Ok(Some((Self::open_at(side, place)?, derived)))
     }
 
     /// Adds a frame, durably; what it says must be durable already. Compacts the file when it has doubled.
@@ -137,52 +129,38 @@ impl DerivedFile {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt) if the file was damaged while it was open: make a new one.
     pub(crate) fn append(&mut self, frame: &Frame) -> Result<()> {
-        let bytes = encode_frame(self.next_sequence, frame);
-        let end = self.end + bytes.len() as u64;
-        let wants_compaction = self.is_torn || end - self.first_end > self.first_end.max(SMALL_BYTES);
+        let Place { next_sequence, first_end, end, is_torn } = &mut self.place;
+        let bytes = encode_frame(*next_sequence, frame);
+        let new_end = *end + bytes.len() as u64;
         // Until this has gone well: a new file may be in place already although making it failed.
-        self.is_torn = true;
-        if wants_compaction {
+        if replace(is_torn, true) || new_end - *first_end > SMALL_BYTES.max(*first_end) {
             return self.compact(frame);
         }
-        self.file.write_at(&bytes, self.end)?;
+        self.file.write_at(&bytes, *end)?;
         self.file.sync()?;
-        self.is_torn = false;
-        self.end = end;
-        self.next_sequence += 1;
+        (*next_sequence, *end, *is_torn) = (*next_sequence + 1, new_end, false);
         Ok(())
     }
 
     /// Replaces the file by one frame that says all that it said, and `frame`.
     fn compact(&mut self, frame: &Frame) -> Result<()> {
         // Not kept in memory: a store may have a million queues.
-        let Some(Contents { mut derived, next_sequence, .. }) = read(&self.side)? else {
+        let Some((mut derived, place)) = read(&self.side)? else {
             let path = self.side.path.join(DERIVED);
             let reason = "it no longer holds the frames that were written".to_owned();
-            return Err(Corruption { path, range: 0..self.end, reason }.into());
+            return Err(Corruption { path, range: 0..self.place.end, reason }.into());
         };
         derived.merge(frame.clone());
-        *self = Self::create_with(&self.side, next_sequence, &derived.into_frame())?;
+        *self = Self::create_with(&self.side, place.next_sequence, &derived.into_frame())?;
         Ok(())
     }
 }
 
-/// What was found in the file.
-#[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) derived: Derived,
-    next_sequence: u64,
-    first_end: u64,
-    end: u64,
-    /// Something that is no frame follows at `end`.
-    pub(super) is_torn: bool,
-}
-
-fn read(side: &SideFolder) -> Result<Option<Contents>> {
+fn read(side: &SideFolder) -> Result<Option<(Derived, Place)>> {
     Ok(side.read(DERIVED, usize::MAX)?.and_then(|bytes| decode_file(&bytes)))
 }
 
-pub(super) fn decode_file(bytes: &[u8]) -> Option<Contents> {
+pub(super) fn decode_file(bytes: &[u8]) -> Option<(Derived, Place)> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let (mut sequence, payload) = take_frame(&mut rest)?;
     let mut derived = Derived::default();
@@ -198,7 +176,7 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<Contents> {
     let is_damaged = (0..rest.len()).any(|at| take_frame(&mut &rest[at..]).is_some());
     let end = (bytes.len() - rest.len()) as u64;
     let is_torn = !rest.is_empty();
-    (!is_damaged).then_some(Contents { derived, next_sequence: sequence + 1, first_end, end, is_torn })
+    (!is_damaged).then_some((derived, Place { next_sequence: sequence + 1, first_end, end, is_torn }))
 }
 
 /// Takes a whole frame, that is one whose checksum is right, from the front: its sequence number and payload.

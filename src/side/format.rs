@@ -50,41 +50,32 @@ impl StoreFormat {
     }
 
     pub(super) fn encode(&self) -> String {
-        let lines = [
-            TITLE.to_owned(),
-            format!("log_file_bytes {}", self.log_file_bytes),
-            format!("queue_file_entries {}", self.queue_file_entries),
-            format!("batch_queue_file_entries {}", self.batch_queue_file_entries),
-            format!("index_slots {}", self.index_slots),
-            format!("index_entries {}", self.index_entries),
-            self.record_crc_from.map_or("record_crc_from none".to_owned(), |from| format!("record_crc_from {from}")),
-            format!("clean {}\n", if self.clean { "yes" } else { "no" }),
-        ];
-        let text = lines.join("\n");
+        let from = self.record_crc_from.map_or("none".to_owned(), |from| from.to_string());
+        let clean = if self.clean { "yes" } else { "no" };
+        let Self { log_file_bytes, queue_file_entries, batch_queue_file_entries, index_slots, index_entries, .. } =
+            self;
+        let text = format!(
+            "{TITLE}\nlog_file_bytes {log_file_bytes}\nqueue_file_entries {queue_file_entries}\n\
+             batch_queue_file_entries {batch_queue_file_entries}\nindex_slots {index_slots}\n\
+             index_entries {index_entries}\nrecord_crc_from {from}\nclean {clean}\n"
+        );
         let crc = crc32c::crc32c(text.as_bytes());
         format!("{text}crc32c {crc:08x}\n")
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
-        let mut lines = text.lines();
-        if lines.next()? != TITLE {
-            return None;
-        }
-        let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let mut values = text.lines().skip(1).filter_map(|line| Some(line.split_once(' ')?.1));
         let format = Self {
-            log_file_bytes: value("log_file_bytes")?.parse().ok()?,
-            queue_file_entries: value("queue_file_entries")?.parse().ok()?,
-            batch_queue_file_entries: value("batch_queue_file_entries")?.parse().ok()?,
-            index_slots: value("index_slots")?.parse().ok()?,
-            index_entries: value("index_entries")?.parse().ok()?,
-            record_crc_from: match value("record_crc_from")? {
-                "none" => None,
-                offset => Some(offset.parse().map(LogOffset::new).ok()?),
-            },
-            clean: value("clean")? == "yes",
+            log_file_bytes: values.next()?.parse().ok()?,
+            queue_file_entries: values.next()?.parse().ok()?,
+            batch_queue_file_entries: values.next()?.parse().ok()?,
+            index_slots: values.next()?.parse().ok()?,
+            index_entries: values.next()?.parse().ok()?,
+            record_crc_from: values.next()?.parse().ok().map(LogOffset::new),
+            clean: values.next()? == "yes",
         };
-        // There is one way to write each state, checksum included, so this compares everything at once.
+        // There is one way to write each state, so this compares everything at once: title, names and checksum too.
         (format.encode() == text).then_some(format)
     }
 }

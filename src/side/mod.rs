@@ -143,10 +143,7 @@ impl SideFolder {
             self.storage.remove_file(&self.path.join(format!("{name}.tmp")))?;
         }
         self.empty_new()?;
-        match self.storage.info(&self.path)? {
-            Some(_) => self.storage.sync_dir(&self.path),
-            None => Ok(()),
-        }
+        if self.storage.info(&self.path)?.is_some() { self.storage.sync_dir(&self.path) } else { Ok(()) }
     }
 
     /// Removes the files that an earlier session did not finish.

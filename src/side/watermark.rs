@@ -2,13 +2,14 @@
 //!
 //! Always: the slot that is not being written is durable and holds the state before; `durable <= allocated`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use super::fields::{Fields, push_crc, push_numbers};
 use super::{SideFolder, WATERMARK};
 use crate::disk::{File, OpenMode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::offset::LogOffset;
+use crate::progress::{Poison, lock};
 
 const MAGIC: &[u8; 8] = b"mqlogWM1";
 /// Each slot has a block of its own, so that writing one cannot tear the other.
@@ -39,19 +40,15 @@ pub(crate) struct Watermark {
 #[derive(Debug)]
 pub(crate) struct WatermarkFile {
     file: File,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    sequence: u64,
-    current: Watermark,
+    /// The newest state, with its sequence number.
+    state: Mutex<(u64, Watermark)>,
     /// The failed sync after which nothing is known about the file's bytes on disk.
-    failed: Option<Error>,
+    failed: Poison,
 }
 
 impl WatermarkFile {
     /// Opens the file; `None` if there is none that can be believed.
+    #[cfg(test)]
     pub(crate) fn open(side: &SideFolder) -> Result<Option<(Self, Watermark)>> {
         let Some((sequence, current)) = read(side)? else { return Ok(None) };
         Ok(Some((Self::open_at(side, sequence, current)?, current)))
@@ -75,7 +72,7 @@ impl WatermarkFile {
 
     fn open_at(side: &SideFolder, sequence: u64, current: Watermark) -> Result<Self> {
         let file = side.storage.open(&side.path.join(WATERMARK), OpenMode::ReadWrite)?;
-        Ok(Self { file, state: Mutex::new(State { sequence, current, failed: None }) })
+        Ok(Self { file, state: Mutex::new((sequence, current)), failed: Poison::default() })
     }
 
     /// Stores `watermark` whatever was stored before; see [`update`](Self::update).
@@ -90,35 +87,22 @@ impl WatermarkFile {
     /// leaves as it was is not written again. After a failed sync nothing more is written: the next sync could succeed
     /// although the disk holds neither state, and the one after it would then overwrite the only slot that is certain.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Watermark)) -> Result<()> {
-        let mut state = self.lock();
-        if let Some(error) = &state.failed {
-            return Err(error.clone());
-        }
-        let mut watermark = state.current;
+        let mut state = lock(&self.state);
+        self.failed.check()?;
+        let (sequence, current) = *state;
+        let mut watermark = current;
         change(&mut watermark);
-        if watermark == state.current {
-            return Ok(());
+        if watermark != current {
+            self.file.write_at(&watermark.encode(sequence + 1), slot_at(sequence + 1) as u64)?;
+            self.file.sync().map_err(|error| self.failed.set(error))?;
+            *state = (sequence + 1, watermark);
         }
-        let sequence = state.sequence + 1;
-        self.file.write_at(&watermark.encode(sequence), slot_at(sequence) as u64)?;
-        if let Err(error) = self.file.sync() {
-            let error = error.poisoned();
-            state.failed = Some(error.clone());
-            return Err(error);
-        }
-        state.sequence = sequence;
-        state.current = watermark;
         Ok(())
     }
 
     /// What was stored last.
     pub(crate) fn current(&self) -> Watermark {
-        self.lock().current
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock left the state before, which is the one that counts.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).1
     }
 }
 
