@@ -254,7 +254,9 @@ impl ConsumeQueue {
     fn place_of_base(&self, first: u64, base: u64) -> Result<u64> {
         let mut place = first;
         let mut end = 0;
-        if first > 0 && matches!(self.first_real(first..first + 1), Ok(Some((_, item))) if item.queue_offset.get() > base) {
+        if first > 0
+            && matches!(self.first_real(first..first + 1), Ok(Some((_, item))) if item.queue_offset.get() > base)
+        {
             return Ok(0);
         }
         self.scan(first, |entry| {

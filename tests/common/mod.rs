@@ -107,7 +107,8 @@ impl Content {
     }
 
     pub(crate) fn check_key(&self, store: &MessageStore, topic: &str, key: &str) {
-        let found: Vec<_> = store.query(topic, key, ..).unwrap().map(|found| found.unwrap().log_offset().get()).collect();
+        let found: Vec<_> =
+            store.query(topic, key, ..).unwrap().map(|found| found.unwrap().log_offset().get()).collect();
         assert_eq!(found, self.keys[&(topic.to_owned(), key.to_owned())], "key {key} of {topic}");
     }
 }

@@ -16,7 +16,11 @@ fn cut_log(patient: &Patient, at: u64, shorten: bool) {
             fs::remove_file(&file).unwrap();
         } else if base + bytes.len() as u64 > at {
             let keep = (at - base) as usize;
-            if shorten { bytes.truncate(keep) } else { bytes[keep..].fill(0) }
+            if shorten {
+                bytes.truncate(keep)
+            } else {
+                bytes[keep..].fill(0)
+            }
             fs::write(&file, bytes).unwrap();
         }
     }
@@ -77,9 +81,10 @@ fn a_torn_record_is_cut_and_kept_aside() {
     let base = Base::make(End::Killed);
     let patient = base.patient();
     let (last_at, last) = base.content.records.last().unwrap().clone();
-    let file = crate::common::files_below(&patient.path("commitlog")).into_iter().rev().find(|file| {
-        file.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap() <= last_at
-    });
+    let file = crate::common::files_below(&patient.path("commitlog"))
+        .into_iter()
+        .rev()
+        .find(|file| file.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap() <= last_at);
     let file = file.unwrap();
     let start: u64 = file.file_name().unwrap().to_str().unwrap().parse().unwrap();
     let mut bytes = fs::read(&file).unwrap();

@@ -108,7 +108,9 @@ fn unfinished_files_go() {
     fs::write(patient.path("mqlog/new/00000000000000000000"), [0; 100]).unwrap();
     fs::write(patient.path("mqlog/derived.tmp"), [1; 100]).unwrap();
     let store = patient.open();
-    assert!(fs::read_dir(patient.path("mqlog/new")).unwrap().all(|entry| entry.unwrap().metadata().unwrap().len() != 100));
+    assert!(
+        fs::read_dir(patient.path("mqlog/new")).unwrap().all(|entry| entry.unwrap().metadata().unwrap().len() != 100)
+    );
     assert!(check_store(&store) == base.content);
     patient.check_after(store, &base.content);
 }

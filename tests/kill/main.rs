@@ -202,7 +202,9 @@ fn check_order(content: &Content, known: &mut Known, counts: &mut Counts) {
         match last.insert(producer, number) {
             Some(before) => assert_eq!(number, before + 1, "producer {producer} at {at}"),
             // What is older may have been deleted.
-            None => assert!(number == 0 || content.records[0].0 > 0, "producer {producer} begins with {number} at {at}"),
+            None => {
+                assert!(number == 0 || content.records[0].0 > 0, "producer {producer} begins with {number} at {at}")
+            }
         }
         found.insert(*at, (producer, number));
     }

@@ -91,7 +91,8 @@ fn writes_until_it_is_killed() {
     loop {
         thread::sleep(Duration::from_millis(2));
         let range = store.log_range();
-        if round % 5 == 4 && store.delete_before(LogOffset::new((range.start.get() + range.end.get()) / 2)).unwrap() > 0 {
+        if round % 5 == 4 && store.delete_before(LogOffset::new((range.start.get() + range.end.get()) / 2)).unwrap() > 0
+        {
             println!("deleted");
         }
     }

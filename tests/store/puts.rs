@@ -45,7 +45,9 @@ fn a_record_must_fit_a_file_with_8_bytes_to_spare() {
     let empty = store.put(Message::new("t")).unwrap().record_bytes as usize;
     let most = 16 * 1024 - 8 - empty;
     match store.put(Message::new("t").owned_body(vec![0; most + 1])) {
-        Err(Error::TooLarge { field: "record", value, limit }) => assert_eq!((value, limit), (16 * 1024 - 7, 16 * 1024 - 8)),
+        Err(Error::TooLarge { field: "record", value, limit }) => {
+            assert_eq!((value, limit), (16 * 1024 - 7, 16 * 1024 - 8))
+        }
         other => panic!("{other:?}"),
     }
     store.put(Message::new("t").owned_body(vec![1; most])).unwrap();
@@ -61,7 +63,10 @@ fn long_topics_are_an_option() {
     let store = MessageStore::open(small(dir.path()).long_topics(true)).unwrap();
     store.put(Message::new(name.as_str()).key("k")).unwrap();
     assert_eq!(store.query(&name, "k", ..).unwrap().count(), 1);
-    assert!(matches!(store.put(Message::new("l".repeat(256))), Err(Error::TooLarge { field: "topic", value: 256, limit: 255 })));
+    assert!(matches!(
+        store.put(Message::new("l".repeat(256))),
+        Err(Error::TooLarge { field: "topic", value: 256, limit: 255 })
+    ));
     check_store(&store);
 }
 

@@ -49,6 +49,7 @@ fn every_status_of_rocketmq() {
     store.put(Message::new("t").tags("a")).unwrap();
     store.flush().unwrap();
     assert!(store.delete_before(LogOffset::new(3 * 16 * 1024)).unwrap() >= 2);
+    store.topics().unwrap();
     assert_eq!(answer(0, "*"), (GetStatus::OffsetTooSmall, 0, 40, 40, 41));
     assert_eq!(answer(40, "*"), (GetStatus::Found, 1, 41, 40, 41));
     check_store(&store);
@@ -67,7 +68,10 @@ fn limits_count_messages_and_bytes_and_the_first_message_always_comes() {
         assert_eq!(got.next.get(), got.messages.len() as u64);
         got.messages.len()
     };
-    assert_eq!((get(7, 1 << 20), get(0, 0), get(1, 1), get(50, 1 << 20), get(usize::MAX, usize::MAX)), (7, 1, 1, 50, 50));
+    assert_eq!(
+        (get(7, 1 << 20), get(0, 0), get(1, 1), get(50, 1 << 20), get(usize::MAX, usize::MAX)),
+        (7, 1, 1, 50, 50)
+    );
     let record_bytes = store.read(LogOffset::ZERO).unwrap().record_bytes() as usize;
     assert_eq!((get(50, 3 * record_bytes), get(50, 3 * record_bytes - 1)), (3, 2));
 }
@@ -188,6 +192,7 @@ fn a_query_has_bounds_in_ms_and_the_newest_first_over_many_files() {
         let key = ["Aa", "BB"][(number % 2) as usize];
         store.put(Message::new("t").key(key).key("all").property("UNIQ_KEY", format!("u{number}"))).unwrap();
     }
+    store.topics().unwrap();
     assert!(std::fs::read_dir(dir.path().join("index")).unwrap().count() > 3);
     let times = |key: &str, range: std::ops::RangeInclusive<i64>| -> Vec<i64> {
         store.query("t", key, range).unwrap().map(|found| found.unwrap().store_ms()).collect()
