@@ -6,7 +6,7 @@
 //! - [Which type for which job](#which-type-for-which-job)
 //! - [When a message is durable](#when-a-message-is-durable)
 //! - [When something is wrong](#when-something-is-wrong)
-//! - [The files](#the-files), and the page of [`format`]
+//! - [The files](#the-files), and the page of [`mod@format`]
 //! - [`MessageStore::open`] and [`StoreOptions`], where to start
 //!
 //! # Thirty seconds
@@ -44,7 +44,7 @@
 //! | delete old messages | [`MessageStore::delete_before`], [`delete_older_than`](MessageStore::delete_older_than) |
 //! | drive background work by hand | [`Drive::Manual`] |
 //! | use a part alone | [`CommitLog`], [`ConsumeQueue`], [`IndexFile`], [`FlushService`] |
-//! | read or write RocketMQ's bytes | [`format`] |
+//! | read or write RocketMQ's bytes | [`mod@format`] |
 //! | put another disk below | [`disk`] |
 //!
 //! What is read is a [`MessageView`]: a record, checked and without a copy, that outlives its file's deletion and the
@@ -70,7 +70,7 @@
 //!
 //! # The files
 //!
-//! RocketMQ's, described in [`format`], and a folder `mqlog/` for what RocketMQ has no place for; it is ignored by
+//! RocketMQ's, described in [`mod@format`], and a folder `mqlog/` for what RocketMQ has no place for; it is ignored by
 //! RocketMQ and rebuilt where it is missing. So a broker's directory opens here, and a store's directory in a broker.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 

@@ -13,6 +13,8 @@ use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::FlushPolicy;
+use crate::format::index::{IndexEntry, IndexHeader};
+use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::format::record::RecordCrc;
 use crate::offset::LogOffset;
 use crate::side::StoreFormat;
@@ -258,16 +260,32 @@ impl StoreOptions {
     /// Checks every limit that can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<DelayLevels> {
         check_file_bytes(self.sizes.log_file_bytes)?;
-        let at_least = |option: &'static str, value: u32, least: u32| {
-            let reason = || format!("{value} is less than {least}");
-            if value >= least { Ok(()) } else { Err(Error::InvalidOption { option, reason: reason() }) }
-        };
-        at_least("queue_file_entries", self.sizes.queue_file_entries, 1)?;
-        at_least("batch_queue_file_entries", self.sizes.batch_queue_file_entries, 1)?;
-        at_least("index_slots", self.sizes.index_slots, 1)?;
-        at_least("index_entries", self.sizes.index_entries, 2)?;
+        check_sizes(&self.sizes)?;
         DelayLevels::parse(&self.delay_levels)
     }
+}
+
+/// Checks the sizes of queue and index files: RocketMQ maps no file of more than 31 bits.
+fn check_sizes(sizes: &StoreFormat) -> Result<()> {
+    let limit = i32::MAX as u64;
+    let (slots, entries) = (u64::from(sizes.index_slots), u64::from(sizes.index_entries));
+    let index_bytes = IndexHeader::BYTES as u64 + slots * 4 + entries * IndexEntry::BYTES as u64;
+    let checks = [
+        ("queue_file_entries", sizes.queue_file_entries, 1, QueueEntry::BYTES as u64),
+        ("batch_queue_file_entries", sizes.batch_queue_file_entries, 1, BatchEntry::BYTES as u64),
+        ("index_slots", sizes.index_slots, 1, 4),
+        ("index_entries", sizes.index_entries, 2, IndexEntry::BYTES as u64),
+    ];
+    for (option, value, least, bytes) in checks {
+        let is_index = option.starts_with("index");
+        let file_bytes = if is_index { index_bytes } else { u64::from(value) * bytes };
+        if value < least || file_bytes > limit {
+            let reason =
+                format!("{value} is less than {least}, or its file's {file_bytes} bytes are more than {limit}");
+            return Err(Error::InvalidOption { option, reason });
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for StoreOptions {

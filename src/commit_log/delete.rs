@@ -1,21 +1,10 @@
 //! Deleting whole old files.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 
 use super::log::{CommitLog, Shared};
 use crate::error::Result;
-use crate::mapped_file::MappedFile;
 use crate::offset::LogOffset;
-
-/// Files that are no longer part of the log.
-#[derive(Debug, Default)]
-pub(super) struct Deleted {
-    /// Still on disk, lowest first. One that cannot be removed keeps those behind it: the log must not get a gap.
-    waiting: VecDeque<Arc<MappedFile>>,
-    /// Removed, for as long as somebody holds them.
-    pinned: Vec<Weak<MappedFile>>,
-}
 
 impl CommitLog {
     /// Deletes every file that ends at or below `offset`, oldest first; never the last one, nor one with bytes that

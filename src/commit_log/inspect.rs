@@ -9,25 +9,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::read::{Found, Rules, candidates};
-use super::reader::Reader;
-use crate::disk::{File, OpenMode, Storage};
+use super::reader::{LogFile, Reader};
+use crate::disk::{OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordView, Transaction};
 use crate::mapped_file::list_log_files;
 use crate::offset::LogOffset;
-use crate::side::Watermark;
+use crate::side::{Watermark, create_abort};
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
 
-/// A file of the log as it was found.
-#[derive(Debug, Clone)]
-pub(crate) struct LogFile {
-    pub(crate) base: u64,
-    pub(crate) file: File,
-    /// Its length on disk; another one than the log's files have is mended when the log is opened for writing.
-    pub(crate) bytes: u64,
-}
+/// A gap of more files than this is a wrong name, not missing files.
+const MOST_MISSING: u64 = 1024;
 
 /// Where and how to look.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +35,8 @@ pub(crate) struct Search<'a> {
     pub(crate) watermark: Option<Watermark>,
     /// Read from here on if that is before the watermark: the caller wants to see these records.
     pub(crate) visit_from: LogOffset,
+    /// Put empty files in the place of missing ones, so that the others can be read.
+    pub(crate) salvage: bool,
 }
 
 /// What is in the log.
@@ -161,20 +157,41 @@ fn list(search: &Search<'_>) -> Result<Inspection> {
             inspection.empty.push(path);
             continue;
         }
+        let end = base + search.file_bytes;
         if bytes > search.file_bytes {
             let reason = format!("the file has {bytes} bytes, more than the {} of a log file here", search.file_bytes);
-            return Err(Error::Corrupt(Corruption { path, range: base..base + bytes, reason }));
+            // What is behind a file has no place in the log, and so no offset.
+            inspection.corruptions.push(Corruption { path: path.clone(), range: end..end, reason });
         }
-        if let Some(last) = inspection.files.last()
-            && last.base + search.file_bytes != base
+        if let Some(last) = inspection.files.last().map(|last| last.base + search.file_bytes)
+            && last != base
         {
             let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
-            return Err(Error::Corrupt(Corruption { path, range: last.base + search.file_bytes..base, reason }));
+            let corruption = Corruption { path: path.clone(), range: last..base, reason };
+            stand_in(search, &mut inspection, corruption)?;
         }
         let file = search.storage.open(&path, search.mode)?;
-        inspection.files.push(LogFile { base, file, bytes });
+        inspection.files.push(LogFile { base, file, bytes: bytes.min(search.file_bytes) });
     }
     Ok(inspection)
+}
+
+/// Puts empty files in the place of missing ones, if the log is to be salvaged; else the gap is the end of the opening.
+fn stand_in(search: &Search<'_>, inspection: &mut Inspection, gap: Corruption) -> Result<()> {
+    let missing = (gap.range.end.saturating_sub(gap.range.start)) / search.file_bytes;
+    let fits = gap.range.start + missing * search.file_bytes == gap.range.end;
+    if !search.salvage || !fits || missing > MOST_MISSING {
+        return Err(Error::Corrupt(gap));
+    }
+    create_abort(search.storage, search.dir.parent().unwrap_or(search.dir))?;
+    for base in gap.range.clone().step_by(usize::try_from(search.file_bytes).unwrap_or(usize::MAX)) {
+        let path = search.dir.join(crate::format::names::log_file_name(base));
+        let file = search.storage.open(&path, OpenMode::Create)?;
+        file.set_len(search.file_bytes)?;
+        inspection.files.push(LogFile { base, file, bytes: search.file_bytes });
+    }
+    inspection.corruptions.push(gap);
+    Ok(())
 }
 
 /// The scan of one opening.

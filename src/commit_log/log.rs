@@ -5,20 +5,21 @@
 //! - The next file is prepared, and blocks are allocated, before they are needed where a background task runs; an
 //!   append that comes earlier does it itself, without the lock.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
-use super::delete::Deleted;
 use super::place::{Group, Place, Placing, Sink};
 use super::read::Rules;
-use super::unit::{Cursors, Encoding, Unit};
+use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::{Storage, StoreLock};
 use crate::drive::{Drive, Pumped, Task};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles};
-use crate::offset::{LogOffset, QueueOffset};
+use crate::offset::LogOffset;
 use crate::progress::Progress;
 use crate::side::WatermarkFile;
 
@@ -35,23 +36,13 @@ const LOCK_TRIES: u32 = 40;
 /// Pages are touched this far ahead of the writer.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What an append did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// Where the record begins in the log.
-    pub log_offset: LogOffset,
-    /// The message's number in its queue; 0 for a prepared or rolled-back message.
-    pub queue_offset: QueueOffset,
-    /// The record's length.
-    pub record_bytes: u32,
-}
-
-impl Appended {
-    /// Where the record ends: the message is durable when the log is, up to here.
-    #[must_use]
-    pub fn end(&self) -> LogOffset {
-        self.log_offset + u64::from(self.record_bytes)
-    }
+/// Files that are no longer part of the log.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Still on disk, lowest first. One that cannot be removed keeps those behind it: the log must not get a gap.
+    pub(super) waiting: VecDeque<Arc<MappedFile>>,
+    /// Removed, for as long as somebody holds them.
+    pub(super) pinned: Vec<Weak<MappedFile>>,
 }
 
 /// What all handles of one log share.
@@ -66,6 +57,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stamps: StoreClock,
     pub(super) rules: Rules,
+    /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
+    pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,
     /// Appends go through a group buffer and positioned writes.
     pub(super) grouped: bool,
@@ -134,7 +127,7 @@ impl CommitLog {
     }
 
     /// How messages are encoded now.
-    pub(crate) fn encoding(&self, host: std::net::SocketAddr) -> Encoding {
+    pub(crate) fn encoding(&self, host: SocketAddr) -> Encoding {
         Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
     }
 
@@ -148,7 +141,7 @@ impl CommitLog {
         &self,
         unit: &mut Unit<'_>,
         cursors: Cursors<'_>,
-        mut placed: impl FnMut(Appended),
+        placed: &mut dyn FnMut(Appended),
     ) -> Result<()> {
         let shared = &*self.shared;
         let limit = shared.creation.file_bytes - BLANK_BYTES as u64;
@@ -159,11 +152,7 @@ impl CommitLog {
             let mut place = shared.lock_place()?;
             shared.check()?;
             let stamp = || shared.stamps.stamp(shared.clock.now_ms());
-            let placing = place.try_place(unit, cursors, stamp, |at, queue_offset, record_bytes| {
-                let (log_offset, queue_offset) = (LogOffset::new(at), QueueOffset::new(queue_offset));
-                placed(Appended { log_offset, queue_offset, record_bytes });
-            });
-            match placing {
+            match place.try_place(unit, cursors, stamp, placed) {
                 Placing::Done => {
                     let wants = shared.published(&place);
                     drop(place);

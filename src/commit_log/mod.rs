@@ -4,24 +4,19 @@ mod delete;
 mod durable;
 mod inspect;
 mod log;
-#[cfg(test)]
-mod model_tests;
 mod open;
 mod place;
 mod read;
 mod reader;
-#[cfg(test)]
-mod recovery_tests;
 mod scan;
 mod settle;
-#[cfg(test)]
-mod test_kit;
 #[cfg(test)]
 mod tests;
 mod unit;
 
-pub use log::{Appended, CommitLog};
+pub use log::CommitLog;
 pub use scan::{LogScan, ScanItem};
+pub use unit::Appended;
 
 pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
 pub(crate) use scan::Walked;

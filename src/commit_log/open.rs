@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::inspect::{Inspection, Search, inspect};
-use super::log::{Appended, CommitLog};
+use super::log::CommitLog;
 use super::read::Rules;
 use super::settle::{DEFAULT_HOST, LogUse};
-use super::unit::{Cursors, Unit};
+use super::unit::{Appended, Cursors, Unit};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{OpenMode, Storage, StoreLock};
 use crate::error::{Error, Result};
@@ -115,6 +115,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         rules,
         watermark: known.watermark,
         visit_from,
+        salvage: options.salvage,
     };
     let found = inspect(search, visit)?;
     known.foreign &= !found.files.is_empty();
@@ -226,6 +227,9 @@ impl CommitLog {
     /// - [`Error::InvalidMessage`] or [`Error::TooLarge`] if the message is not acceptable
     /// - [`Error::DiskFull`] if there are no blocks for it; nothing was written
     /// - [`Error::Poisoned`] or [`Error::Closed`] if the log takes no appends any more
+    ///
+    /// # Panics
+    /// Never: one message is placed as one record.
     pub fn append(&self, message: &Message<'_>, cursor: &QueueCursor) -> Result<Appended> {
         message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
         if super::unit::light_queues(message).next().is_some() {
@@ -234,7 +238,7 @@ impl CommitLog {
         }
         let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Vec::new())?;
         let mut appended = None;
-        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, |record| appended = Some(record))?;
+        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended = Some(record))?;
         if self.shared.grouped {
             self.flush()?;
         }

@@ -8,7 +8,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::unit::{Cursors, Unit};
+use super::unit::{Appended, Cursors, Unit};
 use crate::format::record::{BLANK_BYTES, encode_blank};
 use crate::mapped_file::{MappedFile, Writer};
 
@@ -82,7 +82,7 @@ impl Place {
         unit: &mut Unit<'_>,
         cursors: Cursors<'_>,
         stamp: impl FnOnce() -> i64,
-        placed: impl FnMut(u64, u64, u32),
+        placed: &mut dyn FnMut(Appended),
     ) -> Placing {
         unit.settle(cursors);
         let len = unit.len() as u64;
@@ -103,7 +103,7 @@ impl Place {
         if rolls {
             self.roll();
         }
-        self.put(unit, start, cursors, stamp(), placed);
+        self.put(unit, cursors, stamp(), placed);
         Placing::Done
     }
 
@@ -126,21 +126,14 @@ impl Place {
         }
     }
 
-    fn put(
-        &mut self,
-        unit: &mut Unit<'_>,
-        start: u64,
-        cursors: Cursors<'_>,
-        store_ms: i64,
-        mut placed: impl FnMut(u64, u64, u32),
-    ) {
+    fn put(&mut self, unit: &mut Unit<'_>, cursors: Cursors<'_>, store_ms: i64, placed: &mut dyn FnMut(Appended)) {
         let mut last = None;
-        unit.place(start, store_ms, cursors, |at, queue_offset, record_bytes| {
-            last = Some((at, record_bytes));
-            placed(at, queue_offset, record_bytes);
+        unit.place(self.tail, store_ms, cursors, &mut |record| {
+            last = Some((record.log_offset.get(), record.record_bytes));
+            placed(record);
         });
         self.store(unit.bytes());
-        self.tail = start + unit.len() as u64;
+        self.tail += unit.len() as u64;
         self.last = last;
         if let Sink::Mapping(Some(writer)) = &self.sink {
             writer.file().publish(self.tail - writer.file().base());

@@ -1,12 +1,20 @@
 //! Positioned reads of a log's files through one private buffer: for opening and verifying, where a bad sector must be
 //! an error and nothing may change between being checked and being used.
 
-use super::inspect::LogFile;
 use crate::disk::File;
 use crate::error::Result;
 
 /// The reader reads in pieces of this size.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// A file of the log as it was found.
+#[derive(Debug, Clone)]
+pub(crate) struct LogFile {
+    pub(crate) base: u64,
+    pub(crate) file: File,
+    /// Its length on disk; another one than the log's files have is mended when the log is opened for writing.
+    pub(crate) bytes: u64,
+}
 
 /// The files and a buffer with some of their bytes.
 #[derive(Debug)]

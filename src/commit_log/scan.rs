@@ -65,6 +65,9 @@ impl CommitLog {
     /// - [`Error::OutOfRange`] if the log has nothing readable there
     /// - [`Error::Corrupt`] if what is there is no whole record
     /// - [`Error::Io`] if the file cannot be read
+    ///
+    /// # Panics
+    /// Never: what was judged to be a record is one.
     pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
         let range = self.range();
         let out_of_range = || Error::OutOfRange { offset: offset.get(), available: range.start.get()..range.end.get() };
@@ -72,9 +75,15 @@ impl CommitLog {
             return Err(out_of_range());
         }
         let file = self.shared.files.find(offset.get()).ok_or_else(out_of_range)?;
+        if let Some(known) = self.known_damage(offset.get()) {
+            return Err(Error::Corrupt(known));
+        }
         let window = self.window(&file, offset.get())?;
         match self.shared.rules.judge(&window, offset.get(), file.end() - offset.get()) {
-            Found::Record(_) => Ok(MessageView::new(&window).expect("the record was judged whole")),
+            Found::Record(_) => MessageView::new(&window).map_err(|error| {
+                let range = offset.get()..offset.get() + 8;
+                damage(&file, range, &error.to_string())
+            }),
             Found::Blank | Found::Nothing => {
                 Err(damage(&file, offset.get()..offset.get() + 8, "no record begins here"))
             }
@@ -96,6 +105,10 @@ impl CommitLog {
             return Ok(None);
         }
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
+        if let Some(known) = self.known_damage(at.get()) {
+            let next = LogOffset::new(known.range.end).min(end);
+            return Ok(Some((ScanItem::Damaged(known), next)));
+        }
         let window = self.window(&file, at.get())?;
         match self.shared.rules.judge(&window, at.get(), file.end() - at.get()) {
             Found::Record(record) => {
@@ -107,19 +120,24 @@ impl CommitLog {
                 let next = LogOffset::new(file.end());
                 Ok(Some((ScanItem::Blank(at..next), next)))
             }
-            Found::Nothing => self.damaged_item(&file, at, end, "nothing stands where a record should begin"),
-            Found::Bad(reason) => self.damaged_item(&file, at, end, &reason),
+            Found::Nothing => self.damaged_item(&file, at, "nothing stands where a record should begin"),
+            Found::Bad(reason) => self.damaged_item(&file, at, &reason),
         }
+    }
+
+    /// The rest of the damage that opening found at an offset.
+    pub(crate) fn known_damage(&self, at: u64) -> Option<Corruption> {
+        let known = self.shared.damaged.iter().find(|known| known.range.contains(&at))?;
+        Some(Corruption { range: at..known.range.end, ..known.clone() })
     }
 
     fn damaged_item(
         &self,
         file: &Arc<MappedFile>,
         at: LogOffset,
-        end: LogOffset,
         reason: &str,
     ) -> Result<Option<(ScanItem, LogOffset)>> {
-        let next = self.resync(file, at.get())?.min(end.get());
+        let next = self.resync(file, at.get())?;
         let corruption = Corruption { path: file.path().into(), range: at.get()..next, reason: reason.to_owned() };
         Ok(Some((ScanItem::Damaged(corruption), LogOffset::new(next))))
     }
@@ -163,6 +181,9 @@ impl CommitLog {
             if at >= range.end || cut {
                 return Ok((at, ControlFlow::Continue(())));
             }
+            if let Some(known) = self.known_damage(at) {
+                return Ok((known.range.end, visit(Walked::Damaged(known))?));
+            }
             let flow = match self.shared.rules.judge(rest, at, file.end() - at) {
                 Found::Record(record) => {
                     used += record.record_bytes() as usize;
@@ -192,16 +213,19 @@ impl CommitLog {
         Ok((next, visit(Walked::Damaged(corruption))?))
     }
 
-    /// The next whole record behind `at` in its file, else the file's end.
+    /// The next whole record behind `at` in its file, else the end of what can be read there.
     fn resync(&self, file: &Arc<MappedFile>, at: u64) -> Result<u64> {
         let mut from = at + 1;
-        let published = file.base() + file.published();
+        // A part is published a moment before it counts as written.
+        let published = (file.base() + file.published()).min(self.range().end.get());
         while from < published {
             let window = self.window(file, from)?;
             for distance in candidates(&window) {
                 let start = from + distance as u64;
                 let record = self.window(file, start)?;
-                if let Found::Record(_) = self.shared.rules.judge(&record, start, file.end() - start) {
+                if start < published
+                    && let Found::Record(_) = self.shared.rules.judge(&record, start, file.end() - start)
+                {
                     return Ok(start);
                 }
             }

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::inspect::{Inspection, LogFile};
+use super::inspect::Inspection;
 use super::log::{CommitLog, FIRST_STEP_BYTES, Shared};
 use super::place::{Group, Place, Sink};
 use super::read::Rules;
+use super::reader::LogFile;
 use crate::clock::{Clock, StoreClock};
 use crate::disk::Storage;
 use crate::error::Result;
@@ -168,6 +169,7 @@ fn share(
         stamps: StoreClock::new(found.last_ms),
         clock: log_use.clock,
         rules: log_use.rules,
+        damaged: found.corruptions.clone(),
         crc: log_use.crc,
         grouped: log_use.grouped,
         closed: AtomicBool::new(false),

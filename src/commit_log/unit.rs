@@ -7,18 +7,46 @@
 use std::net::SocketAddr;
 
 use crate::error::{Error, Result};
+use crate::format::message_id::OffsetMessageId;
 use crate::format::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
 use crate::format::record::{
     CRC_PROPERTY_BYTES, Layout, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
     write_crc_digits,
 };
 use crate::message::Message;
-use crate::offset::{QueueCursor, QueueOffset};
+use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 
 /// From this length on the CRC of what does not change is computed outside of the lock and combined.
 const COMBINE_FROM_BYTES: usize = 2048;
 /// The longest decimal text of an offset.
 const OFFSET_DIGITS: usize = 19;
+
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the record begins in the log.
+    pub log_offset: LogOffset,
+    /// The message's number in its queue; 0 for a prepared or rolled-back message.
+    pub queue_offset: QueueOffset,
+    /// The record's length.
+    pub record_bytes: u32,
+    /// Where the message is stored: a part of its id.
+    pub store_host: SocketAddr,
+}
+
+impl Appended {
+    /// The offset message id: store host and log offset in hexadecimal.
+    #[must_use]
+    pub fn message_id(&self) -> String {
+        OffsetMessageId { host: self.store_host, log_offset: self.log_offset.get() }.to_string()
+    }
+
+    /// Where the record ends: the message is durable when the log is, up to here.
+    #[must_use]
+    pub fn end(&self) -> LogOffset {
+        self.log_offset + u64::from(self.record_bytes)
+    }
+}
 
 /// How a log encodes messages.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +73,7 @@ struct Piece {
     offsets: u64,
     /// The CRC of what lies between the store time and the CRC property, where that pays.
     rest_crc: Option<u32>,
+    store_host: SocketAddr,
 }
 
 /// Encoded messages that wait for their place.
@@ -105,7 +134,7 @@ impl<'m> Unit<'m> {
         log_offset: u64,
         store_ms: i64,
         cursors: Cursors<'_>,
-        mut placed: impl FnMut(u64, u64, u32),
+        placed: &mut dyn FnMut(Appended),
     ) {
         for piece in &self.pieces {
             let record = &mut self.bytes[piece.start..piece.end];
@@ -118,7 +147,8 @@ impl<'m> Unit<'m> {
             }
             cursors.queue.set(next + piece.offsets);
             let record_bytes = u32::try_from(record.len()).expect("a record has 31 bits of length");
-            placed(at, queue_offset, record_bytes);
+            let (log_offset, queue_offset) = (LogOffset::new(at), QueueOffset::new(queue_offset));
+            placed(Appended { log_offset, queue_offset, record_bytes, store_host: piece.store_host });
         }
         for cursor in cursors.light {
             cursor.set(cursor.next() + 1);
@@ -159,7 +189,13 @@ impl<'m> Unit<'m> {
             let rest = settled_from(record)..record.len() - CRC_PROPERTY_BYTES;
             crc32fast::hash(&record[rest])
         });
-        self.pieces.push(Piece { start, end: self.bytes.len(), offsets: offsets_of(message), rest_crc });
+        self.pieces.push(Piece {
+            start,
+            end: self.bytes.len(),
+            offsets: offsets_of(message),
+            rest_crc,
+            store_host: fields.store_host,
+        });
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The storage seam: everything that touches the disk goes through [`Disk`], [`DiskFile`] and [`Mapping`].
 //!
 //! The traits are small on purpose: a test puts its own disk behind them and decides what survives. They are used as
-//! `dyn` on cold paths; the hot path asks a [`Mapping`] for its pointer once. [`Storage`] and [`File`] put names on
+//! `dyn` on cold paths; the hot path asks a [`Mapping`] for its pointer once. `Storage` and `File` put names on
 //! errors and hold the few sequences of operations that must always go together.
 
 mod lock;

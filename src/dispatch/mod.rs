@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit_log::{CommitLog, Walked};
-use crate::consume_queue::{ConsumeQueue, QueueTable};
+use crate::consume_queue::{ConsumeQueue, QueueItem, QueueTable};
 use crate::error::{Corruption, Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::format::record::{RecordView, Transaction};
@@ -113,6 +113,19 @@ impl Dispatcher {
             progress(cursor)?;
         }
         Ok(())
+    }
+
+    /// Is a queue's entry the one that dispatch makes for a record?
+    pub(crate) fn is_entry_of(&self, record: &RecordView<'_>, queue: (&str, i32), item: &QueueItem) -> bool {
+        let (entry, mut fits) = (&item.entry, false);
+        for_each_target(record, |target| {
+            let count = if self.queues.is_batch(queue.0) { target.count } else { 1 };
+            fits |= (&*target.topic, target.queue_id) == queue
+                && (target.queue_offset, u32::from(count)) == (item.queue_offset.get(), item.count);
+        });
+        fits && (entry.log_offset, entry.record_bytes) == (record.log_offset(), record.record_bytes())
+            && entry.tags_code == tags_code_of(record, &self.levels)
+            && item.store_ms.is_none_or(|store_ms| store_ms == record.store_ms())
     }
 
     /// How many entries got no place.

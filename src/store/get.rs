@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
 use crate::consume_queue::{ConsumeQueue, QueueItem};
-use crate::dispatch::{SCHEDULE_TOPIC, Selection, for_each_target};
+use crate::dispatch::{SCHEDULE_TOPIC, Selection};
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::offset::QueueOffset;
@@ -229,7 +229,12 @@ impl Shared {
                 }
                 let after = item.queue_offset + u64::from(item.count);
                 if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
-                    match self.fetch(queue, &item)? {
+                    let fetched = self.fetch(queue, &item);
+                    if fetched.is_err() && !result.messages.is_empty() {
+                        // What was found so far counts; the next get begins with the failure.
+                        break 'entries;
+                    }
+                    match fetched? {
                         Fetched::Message(message) if filter.accepts(message.tags().as_deref()) => {
                             bytes += message.bytes().len();
                             result.messages.push(message);
@@ -284,15 +289,7 @@ impl Shared {
             Err(Error::Corrupt(_)) => return Ok(Fetched::Wrong),
             Err(error) => return Err(error),
         };
-        let mut fits = false;
-        for_each_target(&message.record(), |target| {
-            fits |= target.topic == queue.topic()
-                && target.queue_id == queue.queue_id()
-                && target.queue_offset == item.queue_offset.get();
-        });
-        let fits = fits
-            && message.record_bytes() == item.entry.record_bytes
-            && item.store_ms.is_none_or(|store_ms| store_ms == message.store_ms());
+        let fits = self.dispatcher.is_entry_of(&message.record(), (queue.topic(), queue.queue_id()), item);
         Ok(if fits { Fetched::Message(message) } else { Fetched::Wrong })
     }
 

@@ -48,6 +48,8 @@ pub use verify::VerifyReport;
 
 /// Above this much that is not dispatched, a put dispatches too.
 const MAX_LAG_BYTES: u64 = 64 << 20;
+/// A waiting reader does the background work this often where nobody else does.
+const MANUAL_LOOK: Duration = Duration::from_millis(5);
 /// A buffer that grew larger than this for one message is not kept.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
@@ -82,8 +84,8 @@ struct Shared {
     read_only: bool,
     limits: MessageLimits,
     host: SocketAddr,
-    /// A message is visible when it is durable.
-    is_sync: bool,
+    /// Nobody does the background work but those who wait for it.
+    is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
     tasks: RwLock<Tasks>,
     rebuilt: AtomicU64,
@@ -138,7 +140,7 @@ impl MessageStore {
     /// part of a transaction, delayed, an inner batch or for light queues, as in RocketMQ.
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
-        check_batch(&messages)?;
+        check_batch(&messages, self.shared.limits.max_body_bytes)?;
         let appended = self.shared.append(&messages)?;
         if let Some(last) = appended.last() {
             self.settle(last.end())?;
@@ -147,7 +149,7 @@ impl MessageStore {
     }
 
     fn settle(&self, end: LogOffset) -> Result<()> {
-        if self.shared.is_sync {
+        if self.shared.log.is_grouped() {
             self.shared.flush.wait_durable(end)?;
         } else {
             self.shared.flush.appended();
@@ -234,11 +236,19 @@ impl MessageStore {
     pub fn wait(&self, topic: &str, queue_id: i32, offset: QueueOffset, timeout: Duration) -> Result<bool> {
         let shared = &self.shared;
         let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
-        shared.dispatch_for_reading()?;
-        if has() || shared.log.progress().wait_dispatched(has, Instant::now().checked_add(timeout)) {
-            return Ok(true);
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            shared.dispatch_for_reading()?;
+            let look = if shared.is_manual { Instant::now().checked_add(MANUAL_LOOK) } else { None };
+            let until = deadline.into_iter().chain(look).min();
+            if shared.log.progress().wait_dispatched(has, until) {
+                return Ok(true);
+            }
+            shared.health()?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
         }
-        shared.health().map(|()| false)
     }
 
     /// Makes everything appended so far durable, and returns its end.
@@ -309,17 +319,23 @@ impl Shared {
         let light =
             light_queues(first).map(|name| self.queues.get_or_create(name, light_queue_id(name, first.queue_id)));
         let light: Vec<Arc<ConsumeQueue>> = light.collect::<Result<_>>()?;
+        for (index, other) in light.iter().enumerate() {
+            if Arc::ptr_eq(other, &queue) || light[..index].iter().any(|before| Arc::ptr_eq(before, other)) {
+                let reason = format!("it names queue {}/{} twice", other.topic(), other.queue_id());
+                return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
+            }
+        }
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
         let buffer = BUFFER.take();
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
         let mut appended = Vec::with_capacity(messages.len());
         let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, |record| appended.push(record))?;
+        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
         let buffer = unit.into_buffer();
         if buffer.capacity() <= KEPT_BUFFER_BYTES {
             BUFFER.set(buffer);
         }
-        if !self.is_sync {
+        if !self.log.is_grouped() {
             self.wake_dispatch();
         }
         let lag = self.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
@@ -362,10 +378,10 @@ impl Shared {
         Ok(())
     }
 
-    /// The end of what readers may see.
+    /// The end of what readers may see: in a log that is written in groups a message is visible when it is durable.
     fn visible_end(&self) -> LogOffset {
         let progress = self.log.progress();
-        if self.is_sync { progress.flushed() } else { progress.written() }
+        if self.log.is_grouped() { progress.flushed() } else { progress.written() }
     }
 
     fn wake_dispatch(&self) {
@@ -404,7 +420,7 @@ impl Shared {
 }
 
 /// RocketMQ's rules for a batch.
-fn check_batch(messages: &[&Message<'_>]) -> Result<()> {
+fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
     let refuse = |field, reason: &str| Err(Error::InvalidMessage { field, reason: reason.to_owned() });
     let Some(first) = messages.first() else { return Ok(()) };
     for message in messages {
@@ -422,6 +438,10 @@ fn check_batch(messages: &[&Message<'_>]) -> Result<()> {
         if is_delayed || offsets_of(message) != 1 {
             return refuse("batch", "a delayed message is put alone");
         }
+    }
+    let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
+    if bytes > max_bytes {
+        return Err(Error::TooLarge { field: "batch", value: bytes as u64, limit: max_bytes as u64 });
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Opening a store: lock, log, sizes, queues and index, then the tasks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
@@ -14,6 +14,7 @@ use crate::commit_log::{LogOptions, OpenedLog, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage};
 use crate::dispatch::DelayLevels;
+use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::{FlushPolicy, FlushService, FlushTarget};
 use crate::format::index::IndexLayout;
@@ -77,7 +78,10 @@ fn open_over(options: &StoreOptions, levels: DelayLevels, storage: Storage) -> R
 
 fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read_only: bool) -> Result<MessageStore> {
     let had_abort = has_abort(&storage, &options.root)?;
-    let grouped = options.flush == FlushPolicy::Sync || !storage.maps_safely(existing_parent(&options.root));
+    // The folder that is there already tells the file system.
+    let existing = options.root.ancestors().find(|dir| storage.info(dir).is_ok_and(|info| info.is_some()));
+    let existing = existing.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let grouped = options.flush == FlushPolicy::Sync || !storage.maps_safely(existing);
     let log_options = LogOptions {
         storage: storage.clone(),
         clock: Arc::clone(&options.clock),
@@ -94,12 +98,6 @@ fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read
     build(options, levels, opened, next, (read_only, had_abort))
 }
 
-/// The folder that is there already: its file system decides how files are written.
-fn existing_parent(root: &std::path::Path) -> &std::path::Path {
-    let existing = root.ancestors().find(|dir| dir.exists());
-    existing.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."))
-}
-
 fn build(
     options: &StoreOptions,
     levels: DelayLevels,
@@ -111,12 +109,7 @@ fn build(
     let OpenedLog { log, side, lock, known, format, found } = opened;
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
-    let callback = options.on_progress.clone();
-    let mut on_progress = |at, end| {
-        if let Some(callback) = &callback {
-            callback(at, end);
-        }
-    };
+    let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
     let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
@@ -131,6 +124,7 @@ fn build(
         queues_repaired: recovered.queues_repaired,
         index_rebuilt: recovered.index_rebuilt,
         scanned_bytes: found.scanned_bytes,
+        refused_entries: recovered.dispatcher.refused(),
     };
     let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
     let file = file.map(|(file, derived)| (file, derived.log_offset));
@@ -157,7 +151,7 @@ fn build(
             max_topic_bytes: if options.long_topics { LONG_TOPIC_BYTES } else { TOPIC_BYTES },
         },
         host: options.store_host,
-        is_sync: options.flush == FlushPolicy::Sync,
+        is_manual: options.drive == Drive::Manual,
         lock: Mutex::new(lock),
         tasks: RwLock::default(),
         rebuilt: AtomicU64::new(0),

@@ -63,7 +63,7 @@ impl QueueHandle {
     /// it is when the iterator gets there.
     #[must_use]
     pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
-        QueueIter { handle: self.clone(), next: from, items: VecDeque::new(), repaired_at: None }
+        QueueIter { handle: self.clone(), next: from.min(QueueOffset::MAX), items: VecDeque::new(), repaired_at: None }
     }
 
     /// The entries of the queue whose records are in the log, from an offset on.
@@ -72,9 +72,11 @@ impl QueueHandle {
     /// [`Error::Io`] if a file cannot be read, and those of dispatch.
     pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         let Some(queue) = self.find()? else { return Ok(Vec::new()) };
-        let start = self.shared.log.range().start.get();
+        let log = &self.shared.log;
+        let start = log.range().start.get();
         let mut items = self.shared.read_entries(&queue, from.max(queue.range().start), max)?;
-        items.retain(|item| item.entry.log_offset >= start);
+        let is_there = |at: u64| at >= start && log.known_damage(at).is_none();
+        items.retain(|item| is_there(item.entry.log_offset));
         Ok(items)
     }
 
@@ -121,9 +123,10 @@ impl QueueIter {
         loop {
             let Some(queue) = self.fill()? else { return Ok(None) };
             let Some(item) = self.items.pop_front() else { return Ok(None) };
+            // An error is an item too: the next one comes after it.
+            self.next = item.queue_offset + u64::from(item.count);
             match self.handle.shared.fetch(&queue, &item)? {
                 Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
-                    self.next = item.queue_offset + u64::from(item.count);
                     return Err(Error::OutOfRange {
                         offset: item.queue_offset.get(),
                         available: queue.range().start.get()..queue.range().end.get(),
@@ -133,12 +136,10 @@ impl QueueIter {
                     self.repaired_at = Some(item.queue_offset);
                     self.handle.shared.rebuild(&queue)?;
                     self.items.clear();
+                    self.next = item.queue_offset;
                 }
-                Fetched::Message(message) => {
-                    self.next = item.queue_offset + u64::from(item.count);
-                    return Ok(Some(message));
-                }
-                Fetched::Gone => self.next = item.queue_offset + u64::from(item.count),
+                Fetched::Message(message) => return Ok(Some(message)),
+                Fetched::Gone => {}
             }
         }
     }

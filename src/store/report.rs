@@ -33,6 +33,8 @@ pub struct RecoveryReport {
     pub index_rebuilt: bool,
     /// How much of the log was read to find its end.
     pub scanned_bytes: u64,
+    /// Entries that got no place: a name that is no folder, a queue offset that is taken.
+    pub refused_entries: u64,
 }
 
 /// What a store has done and has, at one moment.

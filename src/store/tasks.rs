@@ -15,13 +15,13 @@ const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
 
 /// Starts dispatch, checkpoints and, where it is needed, the saving of the watermark.
 pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()> {
-    let (log, dispatcher, is_sync) = (shared.log.clone(), Arc::clone(&shared.dispatcher), shared.is_sync);
+    let (log, dispatcher, grouped) = (shared.log.clone(), Arc::clone(&shared.dispatcher), shared.log.is_grouped());
     let dispatch = Task::start("dispatch", options.drive, move || {
         let progress = log.progress();
-        let end = if is_sync { progress.flushed() } else { progress.written() };
+        let end = if grouped { progress.flushed() } else { progress.written() };
         Ok(if dispatcher.step(end)? < end { Pumped::Again } else { Pumped::Idle(None) })
     })?;
-    if is_sync {
+    if grouped {
         let _ = shared.target.dispatch.set(dispatch.waker());
     }
     let checkpointer = Arc::clone(&shared.checkpointer);
@@ -39,7 +39,7 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
         Ok(Pumped::Idle(Some(interval.clamp(Duration::from_millis(1), CHECKPOINT_LOOK))))
     })?;
     let mut others = vec![checkpoint];
-    if shared.log.is_grouped() {
+    if grouped {
         let log = shared.log.clone();
         others.push(Task::start("watermark", options.drive, move || {
             log.save_watermark().map(|()| Pumped::Idle(Some(WATERMARK_INTERVAL)))

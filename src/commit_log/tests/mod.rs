@@ -1,9 +1,15 @@
+//! The commit log, proved: appends here, openings in `recovery`, everything mixed in `model`.
+
+mod kit;
+mod model;
+mod recovery;
+
 use std::collections::HashMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::test_kit::*;
+use self::kit::*;
 use super::*;
 use crate::error::{Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc, RecordFields, SysFlag, Version, encode_blank};
@@ -59,7 +65,7 @@ fn both_ways_of_writing_give_the_bytes_of_the_format() {
             let placed = put(&opened.log, &cursor, &body);
             assert_eq!((placed.log_offset.get(), placed.queue_offset.get()), (whole.len() as u64, number as u64));
             whole.extend(record);
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 opened.log.flush().unwrap();
             }
         }
@@ -180,7 +186,7 @@ fn queue_order_is_log_order_whoever_appends() {
             let (records, damages) = contents(log);
             assert_eq!((records.len(), damages.len()), (THREADS * EACH * 3 / 2, 0));
             let mut next: HashMap<i32, u64> = HashMap::new();
-            let mut counts = vec![0; THREADS];
+            let mut counts = [0; THREADS];
             for (_, queue, queue_offset, body) in &records {
                 assert_eq!(*queue_offset, *next.entry(*queue).or_default());
                 *next.entry(*queue).or_default() += 1;
@@ -230,7 +236,7 @@ fn a_full_disk_refuses_and_changes_nothing_until_there_is_room_again() {
             kit.faults.mend();
             let mut accepted = 0;
             for number in 0..40_u64 {
-                if number % 4 == 0 {
+                if number.is_multiple_of(4) {
                     kit.faults.mend();
                 } else {
                     kit.faults.fail(operation, LOG_FILES);
@@ -243,7 +249,7 @@ fn a_full_disk_refuses_and_changes_nothing_until_there_is_room_again() {
                     }
                     Err(error) => {
                         assert!(matches!(error, Error::DiskFull { .. }), "{error}");
-                        assert!(number % 4 != 0);
+                        assert!(!number.is_multiple_of(4));
                         assert_eq!((opened.log.tail(), cursor.next()), before);
                         assert_eq!(snapshot(&kit.path("mqlog/new")).len(), 0);
                     }
@@ -410,7 +416,9 @@ fn a_file_that_cannot_be_removed_keeps_those_behind_it() {
     let kit = Kit::new(1024, false);
     let opened = kit.open();
     let cursor = cursor(0);
-    (0..12).for_each(|number| drop(put(&opened.log, &cursor, &[number; 300])));
+    for number in 0..12 {
+        put(&opened.log, &cursor, &[number; 300]);
+    }
     opened.log.flush().unwrap();
     kit.faults.fail("remove", LOG_FILES);
     opened.log.delete_before(LogOffset::new(2048)).unwrap_err();
@@ -476,10 +484,10 @@ fn readers_see_whole_records_while_the_log_grows_rolls_and_loses_files() {
                 let mut body = vec![number as u8; 4 + number as usize % 300];
                 body[..4].copy_from_slice(&number.to_be_bytes());
                 put(log, &cursor, &body);
-                if number % 16 == 0 {
+                if number.is_multiple_of(16) {
                     log.flush().unwrap();
                 }
-                if number % 200 == 0 {
+                if number.is_multiple_of(200) {
                     let end = log.range().end.get();
                     log.delete_before(LogOffset::new(end.saturating_sub(30_000))).unwrap();
                 }
@@ -571,5 +579,59 @@ fn after_it_was_shut_a_log_writes_nothing() {
         assert!(snapshot(&kit.path("commitlog")) == before);
         drop(opened);
         assert_eq!(bodies(&kit.open().log).len(), if grouped { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_panic_while_a_record_is_placed_stops_the_log() {
+    for grouped in BOTH {
+        let kit = Kit::new(4096, grouped);
+        let opened = kit.open();
+        let cursor = cursor(0);
+        let first = put(&opened.log, &cursor, b"first");
+        opened.log.flush().unwrap();
+        let message = Message::new("t").body(b"second");
+        let mut unit = Unit::encode(&[&message], opened.log.encoding(DEFAULT_HOST), Vec::new()).unwrap();
+        let place = std::panic::AssertUnwindSafe(|| {
+            let cursors = Cursors { queue: &cursor, light: &[] };
+            opened.log.append_unit(&mut unit, cursors, &mut |_| panic!("on purpose"))
+        });
+        std::panic::catch_unwind(place).unwrap_err();
+        assert!(matches!(try_put(&opened.log, 0, &cursor, &[b"x"]), Err(Error::Poisoned { .. })));
+        assert!(matches!(opened.log.flush(), Err(Error::Poisoned { .. })));
+        assert_eq!(opened.log.range().end, first.end());
+        assert_eq!(opened.log.read(first.log_offset).unwrap().body(), b"first");
+        drop(opened);
+        assert_eq!(bodies(&kit.open().log), [b"first"]);
+    }
+}
+
+#[test]
+fn blocks_are_added_beside_appends_without_touching_them() {
+    for grouped in BOTH {
+        let kit = Kit::new(5 << 20, grouped);
+        let opened = kit.open_threaded();
+        let log = &opened.log;
+        thread::scope(|scope| {
+            for number in 0..3_u8 {
+                scope.spawn(move || {
+                    let cursor = cursor(0);
+                    for count in 0..400_u32 {
+                        let placed = try_put(log, number.into(), &cursor, &[&vec![number; 8000]]).unwrap()[0];
+                        if count.is_multiple_of(8) {
+                            log.flush().unwrap();
+                            assert!(log.read(placed.log_offset).is_ok());
+                        }
+                    }
+                });
+            }
+        });
+        log.flush().unwrap();
+        let records = log.scan(LogOffset::ZERO).filter(|item| !matches!(item, Ok(ScanItem::Blank(_))));
+        let records = records.map(|item| match item {
+            Ok(ScanItem::Record(view)) => view.body().iter().all(|byte| i32::from(*byte) == view.queue_id()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(records.filter(|right| *right).count(), 1200);
     }
 }

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::scan::Walked;
-use super::*;
+use super::super::*;
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
 use crate::drive::Drive;
@@ -303,7 +302,7 @@ pub(super) fn try_put(log: &CommitLog, queue: i32, cursor: &QueueCursor, bodies:
     let messages: Vec<_> = messages.iter().collect();
     let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Vec::new())?;
     let mut placed = Vec::new();
-    log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, |appended| placed.push(appended))?;
+    log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |appended| placed.push(appended))?;
     Ok(placed)
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
-use super::test_kit::*;
-use super::*;
+use super::super::*;
+use super::kit::*;
 use crate::error::Error;
 use crate::offset::{LogOffset, QueueCursor};
 
@@ -179,8 +179,14 @@ impl Model {
     }
 }
 
+/// Fewer cases than usual, since each opens many logs; `PROPTEST_CASES` asks for another number.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() { config } else { ProptestConfig { cases: 48, ..config } }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_log_holds_what_was_appended_whatever_happens_to_it(grouped in any::<bool>(), ops in ops()) {

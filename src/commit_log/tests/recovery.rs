@@ -1,8 +1,8 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use super::test_kit::*;
-use super::*;
+use super::super::*;
+use super::kit::*;
 use crate::error::Error;
 use crate::format::record::{BLANK_MAGIC, encode_blank};
 use crate::offset::LogOffset;
@@ -156,7 +156,7 @@ fn without_watermark_a_valid_record_behind_a_bad_one_is_corruption_with_its_exac
             let (records, damages) = contents(&opened.log);
             assert_eq!(records.iter().map(|record| record.3[0]).collect::<Vec<_>>(), whole);
             let file_end = at / 1024 * 1024 + 1024;
-            assert_eq!(damages, [at..next.min(file_end)]);
+            assert_eq!((damages.len(), damages[0].clone()), (1, at..next.min(file_end)));
             assert!(matches!(opened.log.read(placed[bad].log_offset), Err(Error::Corrupt(_))));
             let cursor = cursor(9);
             put(&opened.log, &cursor, &[9]);
@@ -181,7 +181,9 @@ fn stale_records_behind_the_end_do_not_count() {
         stale.clock.0.fetch_sub(earlier, Ordering::Relaxed);
         fs::remove_file(stale.log_file(0)).unwrap();
         let old = stale.open();
-        (0..5).for_each(|_| drop(put(&old.log, &cursor(0), &[0xAA; 100])));
+        for _ in 0..5 {
+            put(&old.log, &cursor(0), &[0xAA; 100]);
+        }
         let last = put(&old.log, &cursor(queue_offset), &[0xAA; 100]);
         old.log.flush().unwrap();
         drop(old);
@@ -207,7 +209,8 @@ fn damage_below_the_watermark_is_corruption() {
         put(&opened.log, &cursor(6), b"on");
         opened.log.flush().unwrap();
         let (records, damages) = contents(&opened.log);
-        assert_eq!((records.len(), damages), (6, vec![last.log_offset.get()..last.end().get()]));
+        assert_eq!((records.len(), damages.len()), (6, 1));
+        assert_eq!(damages[0], last.log_offset.get()..last.end().get());
     }
 }
 
@@ -224,9 +227,9 @@ fn a_flipped_bit_at_any_byte_of_a_record_is_found() {
         let opened = copy.salvage();
         assert!(matches!(opened.log.read(damaged.log_offset), Err(Error::Corrupt(_))), "byte {at}");
         let (records, damages) = contents(&opened.log);
-        assert_eq!((records.len(), damages), (7, vec![range.clone()]), "byte {at}");
+        assert_eq!((records.len(), damages.len(), &damages[0]), (7, 1, &range), "byte {at}");
         drop(opened);
-        if at % 5 == 0 {
+        if at.is_multiple_of(5) {
             forget(&copy);
             assert_eq!(copy.refused().range, range);
         }
@@ -261,7 +264,7 @@ fn a_blank_with_two_wrong_fields_is_damage() {
     assert_eq!(kit.refused().range, at..1024);
     let opened = kit.salvage();
     let (records, damages) = contents(&opened.log);
-    assert_eq!((records.len(), damages), (6, vec![at..1024]));
+    assert_eq!((records.len(), damages.len(), damages[0].clone()), (6, 1, at..1024));
     assert!(!kit.bytes(at..at + 4).starts_with(&BLANK_MAGIC.to_be_bytes()));
 }
 
@@ -353,13 +356,17 @@ fn whatever_happens_to_the_files_beside_the_log_the_log_is_right() {
             let kit = Kit::new(1024, false);
             let opened = kit.open();
             let cursor = cursor(0);
-            (0..3).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+            for number in 0..3 {
+                put(&opened.log, &cursor, &[number; 100]);
+            }
             opened.log.flush().unwrap();
             drop(opened);
             let path = kit.path("mqlog").join(name);
             let older = fs::read(&path).ok();
             let opened = kit.open();
-            (3..7).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+            for number in 3..7 {
+                put(&opened.log, &cursor, &[number; 100]);
+            }
             opened.log.flush().unwrap();
             put(&opened.log, &cursor, &[7; 100]);
             drop(opened);
@@ -420,10 +427,14 @@ fn what_a_failed_sync_left_is_written_again_before_it_counts() {
     let kit = Kit::new(1024, true);
     let opened = kit.open();
     let cursor = cursor(0);
-    (0..3).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+    for number in 0..3 {
+        put(&opened.log, &cursor, &[number; 100]);
+    }
     opened.log.flush().unwrap();
     opened.log.save_watermark().unwrap();
-    (3..6).for_each(|number| drop(put(&opened.log, &cursor, &[number; 100])));
+    for number in 3..6 {
+        put(&opened.log, &cursor, &[number; 100]);
+    }
     kit.faults.fail("sync", "/00000000");
     opened.log.flush().unwrap_err();
     kit.faults.mend();
