@@ -1,6 +1,8 @@
 //! Files of a closed or killed store are damaged, lost, or replaced by older ones; after the next opening queues, index
 //! and content are right again.
 
+#![allow(clippy::unwrap_used, reason = "a failure is what a test is for")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod log_files;

@@ -4,6 +4,8 @@
 //! The test starts its own binary as the writer. `MQLOG_KILL_ROUNDS` says how often (default 200), `MQLOG_KILL_SEED`
 //! chooses other moments.
 
+#![allow(clippy::unwrap_used, reason = "a failure is what a test is for")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod writer;
