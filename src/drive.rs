@@ -4,7 +4,6 @@
 //! time, also when there is nothing to do, and never by two threads at once. It ends for good when it fails or panics;
 //! a full disk only makes it pause.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -58,36 +57,12 @@ pub(crate) struct Waker {
 impl Waker {
     /// Wakes the thread: a fence and one relaxed load while it is awake.
     ///
-    /// The fence stands against the one in [`Waker::fall_asleep`]: either the task sees what its caller published
+    /// The fence stands against the one in [`Work::run`]: either the task sees what its caller published
     /// before, or the caller sees that the task sleeps.
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.unpark();
-        }
-    }
-
-    /// Announces sleep. The task looks for work once more before it goes on to [`Waker::sleep`].
-    fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Sleeps unless somebody has called [`Waker::wake`] since sleep was announced; may return too early.
-    fn sleep(&self, limit: Option<Duration>, stopping: &AtomicBool) {
-        // A pump may have parked on its own account and used up the wake-up meant for this place.
-        if self.asleep.load(Ordering::Acquire) && !stopping.load(Ordering::Acquire) {
-            limit.map_or_else(thread::park, thread::park_timeout);
-        }
-        self.rise();
-    }
-
-    fn rise(&self) {
-        self.asleep.swap(false, Ordering::Acquire);
-    }
-
-    fn unpark(&self) {
-        if let Some(thread) = self.thread.get() {
+        let wakes = self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel);
+        if let Some(thread) = self.thread.get().filter(|_| wakes) {
             thread.unpark();
         }
     }
@@ -118,25 +93,20 @@ impl Task {
         let work = Arc::new(Work {
             name,
             pump: Mutex::new(Box::new(pump)),
-            waker: Arc::new(Waker::default()),
-            stopping: AtomicBool::new(false),
+            waker: Arc::default(),
+            stopping: AtomicBool::default(),
             failure: OnceLock::new(),
-            is_stalled: AtomicBool::new(false),
-            stall: Mutex::new(None),
+            is_stalled: AtomicBool::default(),
+            stall: Mutex::default(),
         });
-        let thread = match drive {
-            Drive::Manual => None,
-            Drive::Threads => {
-                let work = Arc::clone(&work);
-                let builder = thread::Builder::new().name(format!("mqlog-{name}"));
-                let started = builder.spawn(move || work.run());
-                Some(started.map_err(|source| Error::io("start the thread of", Path::new(name), None, source))?)
-            }
-        };
-        if let Some(thread) = &thread {
-            work.waker.thread.get_or_init(|| thread.thread().clone());
+        let task = Self { work: Arc::clone(&work), thread: Mutex::default() };
+        if drive == Drive::Threads {
+            let started = thread::Builder::new().name(format!("mqlog-{name}")).spawn(move || work.run());
+            let thread = started.map_err(|source| Error::io("start the thread of", Path::new(name), None, source))?;
+            task.work.waker.thread.get_or_init(|| thread.thread().clone());
+            *lock(&task.thread) = Some(thread);
         }
-        Ok(Self { work, thread: Mutex::new(thread) })
+        Ok(task)
     }
 
     /// Wakes the thread if it sleeps.
@@ -164,20 +134,20 @@ impl Task {
 
     /// Returns the full disk that makes the task pause, if it does.
     pub(crate) fn stalled(&self) -> Option<Error> {
-        let is_stalled = self.work.is_stalled.load(Ordering::Acquire);
-        if is_stalled { lock(&self.work.stall).clone() } else { None }
+        let work = &self.work;
+        if work.is_stalled.load(Ordering::Acquire) { lock(&work.stall).clone() } else { None }
     }
 
     /// Ends the thread after the pump under way and waits for that, unless this is that thread.
     pub(crate) fn stop(&self) {
         self.work.stopping.store(true, Ordering::Release);
-        self.work.waker.unpark();
-        if self.work.waker.thread.get().is_some_and(|thread| thread.id() == thread::current().id()) {
-            return;
-        }
-        if let Some(thread) = lock(&self.thread).take() {
+        let Some(thread) = self.work.waker.thread.get() else { return };
+        thread.unpark();
+        if thread.id() != thread::current().id()
+            && let Some(running) = lock(&self.thread).take()
+        {
             // The thread catches every panic of its pump, so there is nothing to learn from how it ended.
-            let _ = thread.join();
+            let _ = running.join();
         }
     }
 }
@@ -202,53 +172,46 @@ struct Work {
 impl Work {
     /// The thread: pumps until told to stop, and before it sleeps once more after announcing it.
     fn run(&self) {
+        let asleep = &self.waker.asleep;
         let mut announced = false;
         while !self.stopping.load(Ordering::Acquire) {
-            announced = match self.pump() {
-                Ok(Pumped::Idle(_)) if !announced => {
-                    self.waker.fall_asleep();
-                    true
+            let pumped = self.pump();
+            announced = !announced && matches!(pumped, Ok(Pumped::Idle(_)));
+            if announced {
+                asleep.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                continue;
+            }
+            match pumped {
+                // Nobody called since sleep was announced. The wake-up itself does not tell: a pump may have parked on
+                // its own account and used it up.
+                Ok(Pumped::Idle(limit)) if asleep.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire) => {
+                    limit.map_or_else(thread::park, thread::park_timeout);
                 }
-                Ok(Pumped::Idle(limit)) => {
-                    self.waker.sleep(limit, &self.stopping);
-                    false
-                }
-                Ok(Pumped::Again) => {
-                    self.waker.rise();
-                    false
-                }
-                Err(error) => {
-                    self.waker.rise();
-                    if !error.is_disk_full() {
-                        return;
-                    }
-                    self.pause();
-                    false
-                }
-            };
+                Ok(_) => {}
+                Err(error) if error.is_disk_full() => self.pause(),
+                Err(_) => return,
+            }
+            asleep.swap(false, Ordering::Acquire);
         }
     }
 
     fn pump(&self) -> Result<Pumped> {
         let mut pump = lock(&self.pump);
         self.health()?;
-        match catch_unwind(AssertUnwindSafe(&mut *pump)).unwrap_or_else(|panic| Err(panicked(&*panic))) {
-            Ok(pumped) => {
-                if self.is_stalled.swap(false, Ordering::AcqRel) {
-                    *lock(&self.stall) = None;
-                }
-                Ok(pumped)
-            }
+        let pumped = catch_panic(&mut *pump);
+        match &pumped {
+            Ok(_) => self.is_stalled.store(false, Ordering::Release),
             Err(full) if full.is_disk_full() => {
                 *lock(&self.stall) = Some(full.clone());
                 self.is_stalled.store(true, Ordering::Release);
-                Err(full)
             }
-            Err(source) => {
-                let failure = Error::TaskFailed { task: self.name, source: Arc::new(source) };
-                Err(self.failure.get_or_init(|| failure).clone())
+            Err(error) => {
+                let failure = Error::TaskFailed { task: self.name, source: Arc::new(error.clone()) };
+                return Err(self.failure.get_or_init(|| failure).clone());
             }
         }
+        pumped
     }
 
     fn health(&self) -> Result<()> {
@@ -258,21 +221,19 @@ impl Work {
     /// Lets time pass before the disk is tried again; only [`Task::stop`] cuts it short.
     fn pause(&self) {
         let end = Instant::now() + DISK_FULL_PAUSE;
-        while !self.stopping.load(Ordering::Acquire) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
+        while !self.stopping.load(Ordering::Acquire) && Instant::now() < end {
+            thread::park_timeout(end.saturating_duration_since(Instant::now()));
         }
     }
 }
 
-/// Makes an error of what [`catch_unwind`] caught.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let message = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    Error::Panicked { message: message.to_owned() }
+/// Does something that may panic, and makes an error of that.
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let message = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        Err(Error::Panicked { message: message.to_owned() })
+    })
 }
 
 #[cfg(test)]

@@ -45,6 +45,38 @@ pub struct Message<'a> {
     key_fault: Option<&'static str>,
 }
 
+/// Defines the methods that set one field.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident => $field:ident: $kind:ty;)*) => {
+        impl Message<'_> {
+            $($(#[$doc])*
+            pub fn $name(mut self, $field: $kind) -> Self {
+                self.$field = $field.into();
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// Chooses the queue of the topic.
+    queue => queue_id: i32;
+    /// Sets the user's flag.
+    flag => flag: i32;
+    /// Sets the system flag; its two host bits are set by the store.
+    sys_flag => sys_flag: SysFlag;
+    /// Sets when the message was made, in ms since 1970.
+    born_ms => born_ms: i64;
+    /// Sets where the message was made.
+    born_host => born_host: SocketAddr;
+    /// Sets where the message is stored.
+    store_host => store_host: SocketAddr;
+    /// Sets how often a consumer gave the message back.
+    reconsume_times => reconsume_times: i32;
+    /// Sets the log offset of the transaction's prepared record.
+    prepared_transaction_offset => prepared_transaction_offset: i64;
+}
+
 /// The limits that depend on the store's options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageLimits {
@@ -69,12 +101,6 @@ impl<'a> Message<'a> {
             prepared_transaction_offset: 0,
             key_fault: None,
         }
-    }
-
-    /// Chooses the queue of the topic.
-    pub fn queue(mut self, queue_id: i32) -> Self {
-        self.queue_id = queue_id;
-        self
     }
 
     /// Sets the body, which is borrowed.
@@ -103,14 +129,10 @@ impl<'a> Message<'a> {
             self.key_fault = Some("a key has a space, which separates keys");
         }
         match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
-            Some((_, keys)) => {
-                let keys = keys.to_mut();
-                keys.push(' ');
-                keys.push_str(&key);
-                self
-            }
-            None => self.property(properties::KEYS, key),
+            Some((_, keys)) => keys.to_mut().extend([" ", &key]),
+            None => return self.property(properties::KEYS, key),
         }
+        self
     }
 
     /// Adds keys.
@@ -135,48 +157,6 @@ impl<'a> Message<'a> {
         let text_of = |bytes: &'a [u8]| String::from_utf8_lossy(bytes);
         let pairs = Properties::new(text.as_bytes()).iter();
         pairs.fold(self, |message, (name, value)| message.property(text_of(name), text_of(value)))
-    }
-
-    /// Sets the user's flag.
-    pub fn flag(mut self, flag: i32) -> Self {
-        self.flag = flag;
-        self
-    }
-
-    /// Sets the system flag; its two host bits are set by the store.
-    pub fn sys_flag(mut self, sys_flag: SysFlag) -> Self {
-        self.sys_flag = sys_flag;
-        self
-    }
-
-    /// Sets when the message was made, in ms since 1970.
-    pub fn born_ms(mut self, born_ms: i64) -> Self {
-        self.born_ms = Some(born_ms);
-        self
-    }
-
-    /// Sets where the message was made.
-    pub fn born_host(mut self, born_host: SocketAddr) -> Self {
-        self.born_host = Some(born_host);
-        self
-    }
-
-    /// Sets where the message is stored.
-    pub fn store_host(mut self, store_host: SocketAddr) -> Self {
-        self.store_host = Some(store_host);
-        self
-    }
-
-    /// Sets how often a consumer gave the message back.
-    pub fn reconsume_times(mut self, reconsume_times: i32) -> Self {
-        self.reconsume_times = reconsume_times;
-        self
-    }
-
-    /// Sets the log offset of the transaction's prepared record.
-    pub fn prepared_transaction_offset(mut self, log_offset: i64) -> Self {
-        self.prepared_transaction_offset = log_offset;
-        self
     }
 
     /// Returns the topic.
@@ -260,10 +240,9 @@ impl<'a> Message<'a> {
         if !self.sys_flag.has(SysFlag::INNER_BATCH) {
             return check_that(field, count.is_none(), "only an inner batch has it");
         }
-        let count = count.and_then(|count| count.parse::<i16>().ok()).and_then(|count| usize::try_from(count).ok());
-        let Some(count) = count.filter(|count| *count > 0) else {
-            return check_that(field, false, "an inner batch has a number of messages from 1 to 32767");
-        };
+        let count = count.and_then(|count| count.parse::<i16>().ok()).unwrap_or_default();
+        check_that(field, count > 0, "an inner batch has a number of messages from 1 to 32767")?;
+        let count = count as usize;
         let found = batch_count(&self.body, count)
             .map_err(|error| Error::InvalidMessage { field: "body", reason: error.to_string() })?;
         check_that(field, found == count, "the body has fewer messages")
@@ -271,17 +250,12 @@ impl<'a> Message<'a> {
 }
 
 fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Error> {
-    if bytes > limit {
-        return Err(Error::TooLarge { field, value: bytes as u64, limit: limit as u64 });
-    }
-    Ok(())
+    let (value, limit) = (bytes as u64, limit as u64);
+    if value > limit { Err(Error::TooLarge { field, value, limit }) } else { Ok(()) }
 }
 
 fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
-    if !holds {
-        return Err(Error::InvalidMessage { field, reason: otherwise.to_owned() });
-    }
-    Ok(())
+    if holds { Ok(()) } else { Err(Error::InvalidMessage { field, reason: otherwise.to_owned() }) }
 }
 
 fn check_property(name: &str, value: &str) -> Result<(), Error> {

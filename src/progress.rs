@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
@@ -40,15 +40,11 @@ impl Poison {
 }
 
 /// A watermark on a cache line of its own: each has another writer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 struct Watermark(AtomicU64);
 
 impl Watermark {
-    fn new(at: LogOffset) -> Self {
-        Self(AtomicU64::new(at.get()))
-    }
-
     fn get(&self) -> LogOffset {
         LogOffset::new(self.0.load(Ordering::Acquire))
     }
@@ -60,7 +56,7 @@ impl Watermark {
 }
 
 /// The watermarks of one log, its poison, and the threads that wait for dispatch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Progress {
     tail: Watermark,
     written: Watermark,
@@ -77,16 +73,11 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts with all four watermarks at `start`.
     pub(crate) fn new(start: LogOffset) -> Self {
-        Self {
-            tail: Watermark::new(start),
-            written: Watermark::new(start),
-            flushed: Watermark::new(start),
-            dispatched: Watermark::new(start),
-            poison: Poison::default(),
-            waiting: AtomicUsize::new(0),
-            arrivals: Mutex::new(0),
-            arrived: Condvar::new(),
+        let new = Self::default();
+        for watermark in [&new.tail, &new.written, &new.flushed, &new.dispatched] {
+            watermark.raise(start);
         }
+        new
     }
 
     /// Returns the end of what has a place in the log.
@@ -157,7 +148,9 @@ impl Progress {
         if until() {
             return true;
         }
-        let _waiting = Waiting::new(&self.waiting);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        fence(Ordering::SeqCst);
         loop {
             let seen = *lock(&self.arrivals);
             let stopped = self.poison.is_set();
@@ -172,19 +165,13 @@ impl Progress {
 
     /// Waits for an arrival after the one seen; `false` if the deadline passed.
     fn wait_arrival(&self, seen: u64, deadline: Option<Instant>) -> bool {
-        let mut arrivals = lock(&self.arrivals);
-        while *arrivals == seen {
-            arrivals = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.arrived.wait(arrivals).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => self.arrived.wait_timeout(arrivals, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        true
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let waited = self.arrived.wait_timeout_while(lock(&self.arrivals), left, |arrivals| *arrivals == seen);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Wakes the waiting threads. The fence stands against the one in [`Waiting::new`]: either the waiting thread sees
-    /// what was published before, or it is seen here.
+    /// Wakes the waiting threads. The fence stands against the one in [`Progress::wait_dispatched`]: either the waiting
+    /// thread sees what was published before, or it is seen here.
     fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -194,16 +181,8 @@ impl Progress {
     }
 }
 
-/// Counts a waiting thread for as long as it lives.
+/// Takes a waiting thread out of the count, also when it panics.
 struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        Self(count)
-    }
-}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -216,7 +195,6 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::thread;
-    use std::time::Duration;
 
     #[test]
     fn watermarks_start_together_and_move_alone() {

@@ -134,11 +134,7 @@ fn map(found: &Inspection, files: Vec<LogFile>, log_use: &LogUse) -> Result<Vec<
     let tail = found.tail.get();
     let files = files.into_iter().filter(|file| file.base <= tail);
     let mapped = files.map(|file| {
-        let mapped = if log_use.read_only {
-            MappedFile::read_only(file.file, file.base, found.file_bytes)
-        } else {
-            MappedFile::map(&log_use.storage, file.file, file.base, found.file_bytes)?
-        };
+        let mapped = MappedFile::new(file.file, file.base, found.file_bytes, !log_use.read_only)?;
         mapped.publish((tail - mapped.base()).min(found.file_bytes));
         Ok(Arc::new(mapped))
     });

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::format::message_id::OffsetMessageId;
 use crate::format::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
 use crate::format::record::{
-    CRC_PROPERTY_BYTES, Layout, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
-    write_crc_digits,
+    CRC_PROPERTY_BYTES, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
+    settled_from, write_crc_digits,
 };
 use crate::message::Message;
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
@@ -250,12 +250,6 @@ impl LateText {
             push(properties, INNER_MULTI_QUEUE_OFFSET, &offsets.join(","));
         }
     }
-}
-
-/// Where the part of a record begins that does not depend on its place.
-fn settled_from(record: &[u8]) -> usize {
-    let flag = record[crate::format::record::SYS_FLAG_AT..][..4].try_into().expect("four bytes");
-    Layout::of(SysFlag(i32::from_be_bytes(flag))).store_ms() + 8
 }
 
 fn seal_with(record: &mut [u8], rest_crc: Option<u32>) {

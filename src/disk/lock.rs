@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::{File, OpenMode, Storage};
 use crate::error::{Error, Result};
@@ -28,8 +28,7 @@ impl StoreLock {
     /// Takes the lock of the store in `root`.
     pub(crate) fn take(storage: &Storage, root: &Path) -> Result<Self> {
         let path = root.join("lock");
-        let key =
-            std::path::absolute(root).ok().and_then(|root| root.canonicalize().ok()).unwrap_or(root.to_path_buf());
+        let key = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         if !table().insert(key.clone()) {
             return Err(Error::Locked { path, holder: "this process has the store open already" });
         }
@@ -69,12 +68,6 @@ impl StoreLock {
         let first = storage.read_whole(&root.join("lock"), OURS.len())?;
         Ok(first.is_some_and(|first| first == OURS))
     }
-
-    /// Is the store in `root` open in this process?
-    #[cfg(test)]
-    pub(crate) fn is_held_here(root: &Path) -> bool {
-        root.canonicalize().is_ok_and(|key| table().contains(&key))
-    }
 }
 
 impl Drop for StoreLock {
@@ -85,6 +78,6 @@ impl Drop for StoreLock {
     }
 }
 
-fn table() -> std::sync::MutexGuard<'static, HashSet<PathBuf>> {
+fn table() -> MutexGuard<'static, HashSet<PathBuf>> {
     OPEN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -170,9 +170,13 @@ pub unsafe trait Mapping: fmt::Debug + Send + Sync + 'static {
     fn flush(&self, range: Range<usize>) -> io::Result<()>;
     /// Brings the pages of a range into memory, writable, where the system can do that ahead of use.
     fn populate(&self, range: Range<usize>);
+    /// Who wants to see the stores through this mapping; asked once, and nobody unless the disk says otherwise.
+    fn observer(&self) -> Option<Arc<dyn StoreObserver>> {
+        None
+    }
 }
 
-/// Sees every store through a mapping, in order: the simulated disk's door. `None` in production.
+/// Sees every store through a mapping, in order: the simulated disk's door. There is none in production.
 pub trait StoreObserver: fmt::Debug + Send + Sync {
     /// `bytes` were stored at `position` of the file `path`; `publishes` tells the size word of a record.
     fn stored(&self, path: &Path, position: u64, bytes: &[u8], publishes: bool);

@@ -60,44 +60,35 @@ impl OverlayDisk {
 
     /// What a path means: the nearest node decides, else the base. A file has a content, a folder has none.
     fn find(&self, names: &Names, path: &Path) -> io::Result<(FileInfo, Option<Arc<Content>>)> {
-        let known = match names.nodes.get(path) {
-            Some(Node::File(content)) => Some(Arc::clone(content)),
-            Some(Node::Dir) => return Ok((FileInfo { bytes: 0, modified_ns: 0, is_dir: true }, None)),
-            Some(Node::Removed) => return Err(io::ErrorKind::NotFound.into()),
-            None => match path.ancestors().find_map(|parent| names.nodes.get(parent)) {
-                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                Some(Node::Dir | Node::Removed) => return Err(io::ErrorKind::NotFound.into()),
-                None => None,
-            },
+        let nearest = path.ancestors().find_map(|name| Some((name == path, names.nodes.get(name)?)));
+        let known = match nearest {
+            Some((true, Node::File(content))) => Some(Arc::clone(content)),
+            Some((true, Node::Dir)) => return Ok((FileInfo { bytes: 0, modified_ns: 0, is_dir: true }, None)),
+            Some((false, Node::File(_))) => return Err(io::ErrorKind::NotADirectory.into()),
+            Some(_) => return Err(io::ErrorKind::NotFound.into()),
+            None => None,
         };
         if let Some(info) = known.as_ref().and_then(|content| content.changed_info()) {
             return Ok((info, known));
         }
         let info = self.base.info(path)?;
-        let content = known.unwrap_or_else(|| Arc::new(Content::new(path)));
-        Ok((info, Some(content).filter(|_| !info.is_dir)))
+        Ok((info, (!info.is_dir).then(|| known.unwrap_or_else(|| Content::new(path)))))
     }
 
     /// A new name needs a folder to stand in.
     fn check_parent(&self, names: &Names, path: &Path) -> io::Result<()> {
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) if self.find(names, parent)?.1.is_some() => Err(io::ErrorKind::NotADirectory.into()),
-            _ => Ok(()),
-        }
+        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+        ensure(self.find(names, parent)?.1.is_none(), io::ErrorKind::NotADirectory)
     }
 
     fn list_named(&self, names: &Names, dir: &Path) -> io::Result<Vec<Listed>> {
-        let mut found: BTreeMap<String, FileInfo> = BTreeMap::new();
-        if self.find(names, dir)?.1.is_some() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        if !names.nodes.contains_key(dir) {
-            found.extend(self.base.list(dir)?.into_iter().map(|listed| (listed.name, listed.info)));
-        }
+        ensure(self.find(names, dir)?.1.is_none(), io::ErrorKind::NotADirectory)?;
+        let shown = if names.nodes.contains_key(dir) { Vec::new() } else { self.base.list(dir)? };
+        let mut found: BTreeMap<_, _> = shown.into_iter().map(|listed| (listed.name, listed.info)).collect();
         let below = names.nodes.range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded));
-        for (path, _) in below.take_while(|(path, _)| path.starts_with(dir)) {
-            let Some(name) = path.file_name().filter(|_| path.parent() == Some(dir)) else { continue };
-            let name = name.to_string_lossy().into_owned();
+        let below = below.map(|(path, _)| path).take_while(|path| path.starts_with(dir));
+        for path in below.filter(|path| path.parent() == Some(dir)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match self.find(names, path) {
                 Ok((info, _)) => found.insert(name, info),
                 // Removed here, or by the program that writes the base.
@@ -130,7 +121,7 @@ impl Disk for OverlayDisk {
             Ok((_, found)) => found.ok_or(io::ErrorKind::IsADirectory)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && mode == OpenMode::Create => {
                 self.check_parent(&names, path)?;
-                Arc::new(Content::new(path))
+                Content::new(path)
             }
             Err(error) => return Err(error),
         };
@@ -144,8 +135,8 @@ impl Disk for OverlayDisk {
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut names = self.names();
-        let mut dirs: Vec<&Path> = dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()).collect();
-        while let Some(next) = dirs.pop() {
+        let dirs: Vec<&Path> = dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()).collect();
+        for next in dirs.into_iter().rev() {
             match self.find(&names, next) {
                 Ok((_, None)) => {}
                 Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -164,9 +155,7 @@ impl Disk for OverlayDisk {
         let mut names = self.names();
         let content = self.find(&names, from)?.1.ok_or(io::ErrorKind::IsADirectory)?;
         self.check_parent(&names, to)?;
-        if matches!(self.find(&names, to), Ok((_, None))) {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        ensure(!matches!(self.find(&names, to), Ok((_, None))), io::ErrorKind::IsADirectory)?;
         if from != to {
             content.open(&*self.base)?.change(|_| Ok(()))?;
             names.put(from, Node::Removed);
@@ -184,9 +173,7 @@ impl Disk for OverlayDisk {
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         let mut names = self.names();
-        if !self.list_named(&names, dir)?.is_empty() {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
-        }
+        ensure(self.list_named(&names, dir)?.is_empty(), io::ErrorKind::DirectoryNotEmpty)?;
         // The folder's own node hides everything below it from now on.
         names.nodes.retain(|path, _| !path.starts_with(dir));
         names.put(dir, Node::Removed);
@@ -213,6 +200,11 @@ impl Disk for OverlayDisk {
     fn try_lock(&self, _path: &Path, _file: &dyn DiskFile) -> io::Result<bool> {
         Ok(true)
     }
+}
+
+/// Refuses what does not hold.
+fn ensure(holds: bool, otherwise: io::ErrorKind) -> io::Result<()> {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
 /// One file's bytes, shared by its name and its handles.
@@ -242,8 +234,8 @@ impl Changed {
 }
 
 impl Content {
-    fn new(path: &Path) -> Self {
-        Self { base_path: path.to_path_buf(), changed: RwLock::default() }
+    fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self { base_path: path.to_path_buf(), changed: RwLock::default() })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Option<Changed>> {
@@ -297,18 +289,13 @@ impl OverlayFile {
 
     /// Writes into the page `number`, from `start` on.
     fn write_page(&self, changed: &mut Changed, number: u64, start: usize, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() == PAGE && bytes.iter().all(|byte| *byte == 0) {
-            changed.pages.insert(number, None);
-            return Ok(());
-        }
         let mut page = Box::new([0; PAGE]);
         match changed.pages.remove(&number) {
-            Some(Some(written)) => page = written,
-            Some(None) => {}
+            Some(written) => page = written.unwrap_or(page),
             None => self.read_base(&mut page[..], number * PAGE_BYTES, changed.shown)?,
         }
         page[start..start + bytes.len()].copy_from_slice(bytes);
-        changed.pages.insert(number, Some(page));
+        changed.pages.insert(number, page.iter().any(|byte| *byte != 0).then_some(page));
         Ok(())
     }
 }
@@ -342,9 +329,6 @@ impl DiskFile for OverlayFile {
         let changed = self.content.read();
         let Some(changed) = &*changed else { return self.base()?.read_at(buffer, position) };
         let len = length_in(buffer.len(), changed.bytes.saturating_sub(position));
-        if len == 0 {
-            return Ok(0);
-        }
         self.read_base(&mut buffer[..len], position, changed.shown)?;
         let end = position + len as u64;
         for (number, page) in changed.pages.range(position / PAGE_BYTES..end.div_ceil(PAGE_BYTES)) {
@@ -360,8 +344,8 @@ impl DiskFile for OverlayFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let end = position.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
-        let Some(end) = end else { return Err(io::ErrorKind::FileTooLarge.into()) };
+        let end = position.saturating_add(bytes.len() as u64);
+        ensure(i64::try_from(end).is_ok(), io::ErrorKind::FileTooLarge)?;
         if bytes.is_empty() {
             return Ok(());
         }

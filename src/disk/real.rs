@@ -1,8 +1,13 @@
 //! The operating system's disk.
+#![cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "only Linux has all of these calls"))]
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+#[cfg(windows)]
+use std::os::windows::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -11,21 +16,15 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 
-/// Zeros are written in pieces of this size where blocks cannot be had without writing.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
 /// The files of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let (writes, creates) = (mode != OpenMode::Read, mode == OpenMode::Create);
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(mode != OpenMode::Read);
-        if mode == OpenMode::Create {
-            options.create(true).truncate(true);
-        }
-        Ok(Arc::new(RealFile { file: options.open(path)? }))
+        Ok(Arc::new(RealFile(options.read(true).write(writes).create(creates).truncate(creates).open(path)?)))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -34,7 +33,7 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         // Only Unix has directories that can be opened and synced; elsewhere the file system journals names itself.
-        if cfg!(unix) { fs::File::open(dir)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -54,8 +53,8 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             // A file that another process removed meanwhile is not there; a name that is no text is nobody's we know.
-            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
-            names.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), info: file_info(&metadata) });
+            let Ok(info) = self.info(&entry.path()) else { continue };
+            names.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), info });
         }
         names.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(names)
@@ -66,16 +65,34 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        system::free_bytes(dir)
+        #[cfg(unix)]
+        let free = rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        #[cfg(windows)]
+        let free = Err(ErrorKind::Unsupported);
+        Ok(free?)
     }
 
     fn maps_safely(&self, dir: &Path) -> bool {
-        system::maps_safely(dir)
+        // ext4, xfs and tmpfs keep their promise that an allocated block can be written.
+        #[cfg(target_os = "linux")]
+        let known = rustix::fs::statfs(dir).map(|stat| [0xEF53, 0x5846_5342, 0x0102_1994].contains(&stat.f_type));
+        #[cfg(not(target_os = "linux"))]
+        let known = io::Result::Ok(false);
+        known.unwrap_or(false)
     }
 
+    /// On Unix a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
     fn try_lock(&self, _path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         let file = file.as_std().expect("the real disk hands out the operating system's files");
-        system::try_lock(file)
+        #[cfg(unix)]
+        let locked = rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        #[cfg(windows)]
+        let locked = file.try_lock();
+        match locked.map_err(io::Error::from) {
+            // The two answers of Unix to the second one who asks.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
+            locked => locked.map(|()| true),
+        }
     }
 }
 
@@ -85,226 +102,123 @@ fn file_info(metadata: &fs::Metadata) -> FileInfo {
     FileInfo { bytes: metadata.len(), modified_ns, is_dir: metadata.is_dir() }
 }
 
-#[derive(Debug)]
-struct RealFile {
-    file: fs::File,
+/// Without this check the kernel of Unix ends the process by a signal.
+fn check_size_limit(bytes: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    if rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    Ok(())
 }
+
+/// Goes on with a step, which is told how many bytes are done and does some, until all are done or it does none.
+fn repeat(bytes: usize, mut step: impl FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes {
+        match step(done) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+#[derive(Debug)]
+struct RealFile(File);
 
 impl DiskFile for RealFile {
     fn info(&self) -> io::Result<FileInfo> {
-        Ok(file_info(&self.file.metadata()?))
+        Ok(file_info(&self.0.metadata()?))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        system::check_size_limit(bytes)?;
-        self.file.set_len(bytes)
+        check_size_limit(bytes)?;
+        self.0.set_len(bytes)
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
-        system::check_size_limit(range.end)?;
-        if system::allocate(&self.file, &range)? {
-            return Ok(());
+        check_size_limit(range.end)?;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::{fs::FallocateFlags, io::Errno};
+            let give =
+                || rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, range.start, range.end - range.start);
+            match rustix::io::retry_on_intr(give) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                given => return Ok(given?),
+            }
         }
         // No such call here: read what is there and write it back, which gives blocks to every part of the range.
-        let mut buffer = ZEROS;
-        let mut position = range.start;
-        while position < range.end {
-            let wanted = usize::try_from(range.end - position).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let piece = &mut buffer[..wanted];
+        let mut buffer = [0; 64 * 1024];
+        for position in range.clone().step_by(buffer.len()) {
+            let piece = &mut buffer[..(range.end - position).min(64 * 1024) as usize];
             let present = self.read_at(piece, position)?;
             piece[present..].fill(0);
             self.write_at(piece, position)?;
-            position += wanted as u64;
         }
         Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match system::read_at(&self.file, &mut buffer[done..], position + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
+        #[cfg(unix)]
+        let read = File::read_at;
+        #[cfg(windows)]
+        let read = File::seek_read;
+        repeat(buffer.len(), |done| read(&self.0, &mut buffer[done..], position + done as u64))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        system::check_size_limit(position + bytes.len() as u64)?;
-        let mut done = 0;
-        while done < bytes.len() {
-            match system::write_at(&self.file, &bytes[done..], position + done as u64) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        check_size_limit(position + bytes.len() as u64)?;
+        #[cfg(unix)]
+        let write = File::write_at;
+        #[cfg(windows)]
+        let write = File::seek_write;
+        let done = repeat(bytes.len(), |done| write(&self.0, &bytes[done..], position + done as u64))?;
+        if done < bytes.len() { Err(ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.0.sync_data()
     }
 
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         let mut options = MmapOptions::new();
-        options.len(bytes);
-        let map = match mode {
-            OpenMode::Read => options.map_raw_read_only(&self.file)?,
-            OpenMode::ReadWrite | OpenMode::Create => options.map_raw(&self.file)?,
-        };
-        Ok(Box::new(RealMapping { map }))
+        let (options, file) = (options.len(bytes), &self.0);
+        let map = if mode == OpenMode::Read { options.map_raw_read_only(file)? } else { options.map_raw(file)? };
+        Ok(Box::new(RealMapping(map)))
     }
 
-    fn as_std(&self) -> Option<&fs::File> {
-        Some(&self.file)
+    fn as_std(&self) -> Option<&File> {
+        Some(&self.0)
     }
 }
 
 #[derive(Debug)]
-struct RealMapping {
-    map: MmapRaw,
-}
+struct RealMapping(MmapRaw);
 
 // SAFETY: `MmapRaw` keeps its mapping at one place until it is dropped, makes no reference into it, and was made
 // writable unless the mode was `Read`. That the file is not cut short by another program is a condition of the crate.
 unsafe impl Mapping for RealMapping {
     fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.0.as_mut_ptr()
     }
 
     fn bytes(&self) -> usize {
-        self.map.len()
+        self.0.len()
     }
 
     fn flush(&self, range: Range<usize>) -> io::Result<()> {
-        self.map.flush_range(range.start, range.end - range.start)
+        self.0.flush_range(range.start, range.len())
     }
 
     fn populate(&self, range: Range<usize>) {
         #[cfg(target_os = "linux")]
         // Only a hint: the pages come at their first use where the system does not know this call.
-        let _ = self.map.advise_range(memmap2::Advice::PopulateWrite, range.start, range.end - range.start);
-        #[cfg(not(target_os = "linux"))]
-        let _ = range;
-    }
-}
-
-#[cfg(unix)]
-mod system {
-    use std::fs::File;
-    use std::io;
-    use std::ops::Range;
-    use std::os::unix::fs::FileExt;
-    use std::path::Path;
-
-    use rustix::fs::FlockOperation;
-
-    pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        file.read_at(buffer, position)
-    }
-
-    pub(super) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
-        file.write_at(bytes, position)
-    }
-
-    /// Takes a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
-    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
-        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    /// Without this check the kernel ends the process by a signal.
-    pub(super) fn check_size_limit(bytes: u64) -> io::Result<()> {
-        match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
-            Some(limit) if bytes > limit => Err(io::ErrorKind::FileTooLarge.into()),
-            _ => Ok(()),
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<bool> {
-        loop {
-            let length = range.end - range.start;
-            match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, range.start, length) {
-                Ok(()) => return Ok(true),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn allocate(_file: &File, _range: &Range<u64>) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    /// ext4, xfs and tmpfs keep their promise that an allocated block can be written.
-    #[cfg(target_os = "linux")]
-    pub(super) fn maps_safely(dir: &Path) -> bool {
-        const KNOWN: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
-        rustix::fs::statfs(dir).is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|kind| KNOWN.contains(&kind)))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn maps_safely(_dir: &Path) -> bool {
-        false
-    }
-}
-
-#[cfg(windows)]
-mod system {
-    use std::fs::{File, TryLockError};
-    use std::io;
-    use std::ops::Range;
-    use std::os::windows::fs::FileExt;
-    use std::path::Path;
-
-    pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        file.seek_read(buffer, position)
-    }
-
-    pub(super) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
-        file.seek_write(bytes, position)
-    }
-
-    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
-        match file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-
-    pub(super) fn free_bytes(_dir: &Path) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn check_size_limit(_bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn allocate(_file: &File, _range: &Range<u64>) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    pub(super) fn maps_safely(_dir: &Path) -> bool {
-        false
+        let _ = self.0.advise_range(memmap2::Advice::PopulateWrite, range.start, range.len());
     }
 }

@@ -2,22 +2,21 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, StoreObserver};
+use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 use crate::error::{Error, Result};
 
 /// A disk, shared by everything that works in one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     disk: Arc<dyn Disk>,
-    observer: Option<Arc<dyn StoreObserver>>,
 }
 
 impl Storage {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, observer: None }
+        Self { disk }
     }
 
     /// The operating system's disk.
@@ -25,18 +24,8 @@ impl Storage {
         Self::new(Arc::new(super::RealDisk))
     }
 
-    /// Has every store through a mapping reported to `observer`.
-    pub(crate) fn with_observer(mut self, observer: Arc<dyn StoreObserver>) -> Self {
-        self.observer = Some(observer);
-        self
-    }
-
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
-    }
-
-    pub(crate) fn observer(&self) -> Option<&Arc<dyn StoreObserver>> {
-        self.observer.as_ref()
     }
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<File> {
@@ -46,20 +35,12 @@ impl Storage {
 
     /// Tells about a file or folder; `None` if there is none.
     pub(crate) fn info(&self, path: &Path) -> Result<Option<FileInfo>> {
-        match self.disk.info(path) {
-            Ok(info) => Ok(Some(info)),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(Error::io("stat", path, None, error)),
-        }
+        unless_missing("stat", path, self.disk.info(path))
     }
 
     /// Lists a folder, sorted by name; a missing one is empty.
     pub(crate) fn list(&self, dir: &Path) -> Result<Vec<Listed>> {
-        match self.disk.list(dir) {
-            Ok(names) => Ok(names),
-            Err(error) if is_missing(&error) => Ok(Vec::new()),
-            Err(error) => Err(Error::io("list", dir, None, error)),
-        }
+        unless_missing("list", dir, self.disk.list(dir)).map(Option::unwrap_or_default)
     }
 
     pub(crate) fn create_dir_all(&self, dir: &Path) -> Result<()> {
@@ -75,12 +56,10 @@ impl Storage {
         if self.info(dir)?.is_some() {
             return Ok(());
         }
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.create_dir_durably(parent)?;
-            self.create_dir_all(dir)?;
-            return self.sync_dir(parent);
-        }
-        self.create_dir_all(dir)
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.map_or(Ok(()), |parent| self.create_dir_durably(parent))?;
+        self.create_dir_all(dir)?;
+        parent.map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -89,20 +68,7 @@ impl Storage {
 
     /// Removes a file; one that is not there is fine.
     pub(crate) fn remove_file(&self, path: &Path) -> Result<()> {
-        match self.disk.remove_file(path) {
-            Err(error) if !is_missing(&error) => Err(Error::io("remove", path, None, error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes an empty folder; one that is not there, or not empty, stays as it is.
-    pub(crate) fn remove_dir_if_empty(&self, dir: &Path) {
-        // A folder that is left behind is harmless, so the answer does not matter.
-        let _ = self.disk.remove_dir(dir);
-    }
-
-    pub(crate) fn free_bytes(&self, dir: &Path) -> Result<u64> {
-        self.disk.free_bytes(dir).map_err(|error| Error::io("stat", dir, None, error))
+        unless_missing("remove", path, self.disk.remove_file(path)).map(drop)
     }
 
     pub(crate) fn maps_safely(&self, dir: &Path) -> bool {
@@ -125,22 +91,22 @@ impl Storage {
     /// Replaces a file as a whole: written beside it, synced, renamed over it, the folder synced. After a crash the
     /// file is the old one or the new one.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let mut temporary = path.as_os_str().to_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
+        let mut temporary = path.to_path_buf();
+        temporary.as_mut_os_string().push(".tmp");
         let file = self.open(&temporary, OpenMode::Create)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
         self.rename(&temporary, path)?;
-        match path.parent() {
-            Some(parent) => self.sync_dir(parent),
-            None => Ok(()),
-        }
+        path.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// `None` where the disk says that there is no such thing.
+fn unless_missing<T>(operation: &'static str, path: &Path, answer: io::Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        answer => answer.map(Some).map_err(|error| Error::io(operation, path, None, error)),
+    }
 }
 
 /// An open file that knows its name.

@@ -109,7 +109,7 @@ fn far_off() -> FlushPolicy {
 
 /// Waits until this many threads stand in the queue.
 fn wait_for_queue(service: &FlushService, threads: usize) {
-    spin_until(|| service.group.queued() == threads);
+    spin_until(|| service.queued() == threads);
 }
 
 #[test]

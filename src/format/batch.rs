@@ -7,17 +7,11 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::properties::VALUE_END;
 
-const TOTAL_SIZE_AT: usize = 0;
-const MAGIC_AT: usize = TOTAL_SIZE_AT + 4;
-const BODY_CRC_AT: usize = MAGIC_AT + 4;
-const FLAG_AT: usize = BODY_CRC_AT + 4;
-const BODY_LENGTH_AT: usize = FLAG_AT + 4;
-const BODY_AT: usize = BODY_LENGTH_AT + 4;
-
+const FLAG_AT: usize = 12;
+const BODY_LENGTH_AT: usize = 16;
+const BODY_AT: usize = 20;
 /// Bytes of an item without body and properties.
 const MIN_ITEM_BYTES: usize = BODY_AT + 2;
-
-const _: () = assert!(MIN_ITEM_BYTES == 22);
 
 /// Why bytes are not a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +83,12 @@ pub struct BatchItem<'a> {
     pub properties: &'a [u8],
 }
 
+impl BatchItem<'_> {
+    fn item_bytes(&self) -> usize {
+        MIN_ITEM_BYTES + self.body.len() + self.properties.len()
+    }
+}
+
 /// Returns the messages of a batch; nothing follows an error.
 pub fn batch_items(body: &[u8]) -> impl Iterator<Item = Result<BatchItem<'_>, BatchError>> {
     let mut at = 0;
@@ -97,10 +97,7 @@ pub fn batch_items(body: &[u8]) -> impl Iterator<Item = Result<BatchItem<'_>, Ba
             return None;
         }
         let item = decode_item(body, at);
-        at = match &item {
-            Ok(item) => at + MIN_ITEM_BYTES + item.body.len() + item.properties.len(),
-            Err(_) => body.len(),
-        };
+        at = item.as_ref().map_or(body.len(), |item| at + item.item_bytes());
         Some(item)
     })
 }
@@ -112,10 +109,9 @@ pub fn batch_items(body: &[u8]) -> impl Iterator<Item = Result<BatchItem<'_>, Ba
 /// - [`BatchError::TooShort`] or [`BatchError::Length`] if the bytes are not a batch
 /// - [`BatchError::TooMany`] if there are more than `limit`
 pub fn batch_count(body: &[u8], limit: usize) -> Result<usize, BatchError> {
-    batch_items(body).try_fold(0, |count, item| match item {
-        Ok(_) if count == limit => Err(BatchError::TooMany { limit }),
-        Ok(_) => Ok(count + 1),
-        Err(error) => Err(error),
+    batch_items(body).try_fold(0, |count, item| {
+        item?;
+        if count < limit { Ok(count + 1) } else { Err(BatchError::TooMany { limit }) }
     })
 }
 
@@ -130,15 +126,13 @@ fn decode_item(batch: &[u8], at: usize) -> Result<BatchItem<'_>, BatchError> {
     if item_bytes > bytes.len() {
         return Err(too_short(item_bytes));
     }
-    let Some(free) = item_bytes.checked_sub(MIN_ITEM_BYTES) else {
-        return Err(BatchError::Length { at, field: "length", value: total.into() });
-    };
+    let wrong_length = BatchError::Length { at, field: "length", value: total.into() };
+    let free = item_bytes.checked_sub(MIN_ITEM_BYTES).ok_or(wrong_length)?;
     let body_bytes = length(at, "body length", BigEndian::read_i32(&bytes[BODY_LENGTH_AT..]), free)?;
     let body_end = BODY_AT + body_bytes;
     let stored = BigEndian::read_i16(&bytes[body_end..]).into();
-    let properties_bytes = length(at, "properties length", stored, free - body_bytes)?;
-    if properties_bytes != free - body_bytes {
-        return Err(BatchError::Length { at, field: "length", value: total.into() });
+    if length(at, "properties length", stored, free - body_bytes)? != free - body_bytes {
+        return Err(wrong_length);
     }
     Ok(BatchItem {
         flag: BigEndian::read_i32(&bytes[FLAG_AT..]),
@@ -158,15 +152,12 @@ fn length(at: usize, field: &'static str, stored: i32, limit: usize) -> Result<u
 ///
 /// If the properties have more than 32,767 bytes or the item more than `i32::MAX`.
 pub fn push_batch_item(out: &mut Vec<u8>, item: &BatchItem<'_>) {
-    let item_bytes = MIN_ITEM_BYTES + item.body.len() + item.properties.len();
-    let total = i32::try_from(item_bytes).expect("an item fits its length field");
+    let total = i32::try_from(item.item_bytes()).expect("an item fits its length field");
     let properties_bytes = i16::try_from(item.properties.len()).expect("the properties fit their length field");
-    let mut header = [0; BODY_AT];
-    BigEndian::write_i32(&mut header[TOTAL_SIZE_AT..], total);
-    BigEndian::write_i32(&mut header[FLAG_AT..], item.flag);
-    BigEndian::write_u32(&mut header[BODY_LENGTH_AT..], item.body.len() as u32);
-    out.reserve(item_bytes);
-    out.extend_from_slice(&header);
+    out.reserve(item.item_bytes());
+    for word in [total, 0, 0, item.flag, item.body.len() as i32] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
     out.extend_from_slice(item.body);
     out.extend_from_slice(&properties_bytes.to_be_bytes());
     out.extend_from_slice(item.properties);

@@ -1,70 +1,59 @@
 //! The index file: a header, slots, and entries chained from the slots.
 
-use byteorder::{BigEndian, ByteOrder};
-
 pub use super::fields::EntryError;
-use super::fields::{first, unsigned_32, unsigned_64, write_32, write_64};
+use super::fields::structure;
 
 /// Bytes of a slot: the number of its newest entry, 0 for none.
 pub const SLOT_BYTES: usize = 4;
 
-const BEGIN_MS_AT: usize = 0;
-const END_MS_AT: usize = BEGIN_MS_AT + 8;
-const BEGIN_OFFSET_AT: usize = END_MS_AT + 8;
-const END_OFFSET_AT: usize = BEGIN_OFFSET_AT + 8;
-const SLOT_COUNT_AT: usize = END_OFFSET_AT + 8;
-const NEXT_ENTRY_AT: usize = SLOT_COUNT_AT + 4;
-
-const HASH_AT: usize = 0;
-const LOG_OFFSET_AT: usize = HASH_AT + 4;
-const SECONDS_AT: usize = LOG_OFFSET_AT + 8;
-const PREVIOUS_AT: usize = SECONDS_AT + 4;
-
-/// The header of an index file.
-///
-/// # Layout
-///
-/// | at | bytes | field | meaning |
-/// |---|---|---|---|
-/// | 0 | 8 | `begin_ms` | store time of the first entry's record |
-/// | 8 | 8 | `end_ms` | store time of the last entry's record |
-/// | 16 | 8 | `begin_offset` | log offset of the first entry's record |
-/// | 24 | 8 | `end_offset` | log offset of the last entry's record |
-/// | 32 | 4 | `slot_count` | slots in use |
-/// | 36 | 4 | `next_entry` | number of the next entry, from 1 |
-///
-/// # Examples
-///
-/// ```
-/// use mqlog::format::index::IndexHeader;
-/// let header = IndexHeader { begin_ms: 5, end_ms: 6, ..IndexHeader::default() };
-/// assert_eq!(IndexHeader::decode(&header.encode()), Ok(header));
-/// assert_eq!(IndexHeader::decode(&[0; 40]).map(|header| header.next_entry), Ok(1));
-/// ```
-///
-/// # Source
-///
-/// RocketMQ's `IndexHeader`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexHeader {
-    /// Store time of the first entry's record, in ms since 1970.
-    #[doc(alias = "beginTimestamp")]
-    pub begin_ms: i64,
-    /// Store time of the last entry's record, in ms since 1970.
-    #[doc(alias = "endTimestamp")]
-    pub end_ms: i64,
-    /// Log offset of the first entry's record.
-    #[doc(alias = "beginPhyOffset")]
-    pub begin_offset: u64,
-    /// Log offset of the last entry's record.
-    #[doc(alias = "endPhyOffset")]
-    pub end_offset: u64,
-    /// Slots in use.
-    #[doc(alias = "hashSlotCount")]
-    pub slot_count: u32,
-    /// Number of the next entry.
-    #[doc(alias = "indexCount")]
-    pub next_entry: u32,
+structure! {
+    /// The header of an index file.
+    ///
+    /// # Layout
+    ///
+    /// | at | bytes | field | meaning |
+    /// |---|---|---|---|
+    /// | 0 | 8 | `begin_ms` | store time of the first entry's record |
+    /// | 8 | 8 | `end_ms` | store time of the last entry's record |
+    /// | 16 | 8 | `begin_offset` | log offset of the first entry's record |
+    /// | 24 | 8 | `end_offset` | log offset of the last entry's record |
+    /// | 32 | 4 | `slot_count` | slots in use |
+    /// | 36 | 4 | `next_entry` | number of the next entry, from 1 |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqlog::format::index::IndexHeader;
+    /// let header = IndexHeader { begin_ms: 5, end_ms: 6, ..IndexHeader::default() };
+    /// assert_eq!(IndexHeader::decode(&header.encode()), Ok(header));
+    /// assert_eq!(IndexHeader::decode(&[0; 40]).map(|header| header.next_entry), Ok(1));
+    /// ```
+    ///
+    /// # Source
+    ///
+    /// RocketMQ's `IndexHeader`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[doc(alias = "INDEX_HEADER_SIZE")]
+    pub struct IndexHeader {
+        /// Store time of the first entry's record, in ms since 1970.
+        #[doc(alias = "beginTimestamp")]
+        pub begin_ms: i64,
+        /// Store time of the last entry's record, in ms since 1970.
+        #[doc(alias = "endTimestamp")]
+        pub end_ms: i64,
+        /// Log offset of the first entry's record.
+        #[doc(alias = "beginPhyOffset")]
+        pub begin_offset: u64 = "begin offset",
+        /// Log offset of the last entry's record.
+        #[doc(alias = "endPhyOffset")]
+        pub end_offset: u64 = "end offset",
+        /// Slots in use.
+        #[doc(alias = "hashSlotCount")]
+        pub slot_count: u32 = "slot count",
+        /// Number of the next entry.
+        #[doc(alias = "indexCount")]
+        pub next_entry: u32 = "next entry",
+    }
 }
 
 impl Default for IndexHeader {
@@ -75,26 +64,6 @@ impl Default for IndexHeader {
 }
 
 impl IndexHeader {
-    /// Bytes of the header.
-    #[doc(alias = "INDEX_HEADER_SIZE")]
-    pub const BYTES: usize = NEXT_ENTRY_AT + 4;
-
-    /// Returns the header's bytes.
-    ///
-    /// # Panics
-    ///
-    /// If a number does not fit its signed field.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        BigEndian::write_i64(&mut bytes[BEGIN_MS_AT..], self.begin_ms);
-        BigEndian::write_i64(&mut bytes[END_MS_AT..], self.end_ms);
-        write_64(&mut bytes[BEGIN_OFFSET_AT..], self.begin_offset);
-        write_64(&mut bytes[END_OFFSET_AT..], self.end_offset);
-        write_32(&mut bytes[SLOT_COUNT_AT..], self.slot_count);
-        write_32(&mut bytes[NEXT_ENTRY_AT..], self.next_entry);
-        bytes
-    }
-
     /// Decodes the header at the first byte of `bytes`. A next entry of 0, as in a file of zeros, is read as 1.
     ///
     /// # Errors
@@ -102,74 +71,52 @@ impl IndexHeader {
     /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
     /// - [`EntryError::Negative`] if an offset or a number of entries or slots is
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let bytes = first::<{ Self::BYTES }>(bytes)?;
-        Ok(Self {
-            begin_ms: BigEndian::read_i64(&bytes[BEGIN_MS_AT..]),
-            end_ms: BigEndian::read_i64(&bytes[END_MS_AT..]),
-            begin_offset: unsigned_64(&bytes[BEGIN_OFFSET_AT..], "begin offset")?,
-            end_offset: unsigned_64(&bytes[END_OFFSET_AT..], "end offset")?,
-            slot_count: unsigned_32(&bytes[SLOT_COUNT_AT..], "slot count")?,
-            next_entry: unsigned_32(&bytes[NEXT_ENTRY_AT..], "next entry")?.max(1),
-        })
+        let header = Self::read(bytes)?;
+        Ok(Self { next_entry: header.next_entry.max(1), ..header })
     }
 }
 
 const _: () = assert!(IndexHeader::BYTES == 40);
 
-/// An entry of an index file: one key of one message.
-///
-/// # Layout
-///
-/// | at | bytes | field | meaning |
-/// |---|---|---|---|
-/// | 0 | 4 | `hash` | [`index_key_hash`](super::java_hash::index_key_hash) of the key |
-/// | 4 | 8 | `log_offset` | the record's position in the log |
-/// | 12 | 4 | `seconds` | from the file's begin time to the record's store time |
-/// | 16 | 4 | `previous` | number of the slot's entry before this one, 0 for none |
-///
-/// # Examples
-///
-/// ```
-/// use mqlog::format::index::IndexEntry;
-/// let entry = IndexEntry { hash: 0x62C2_DD2C, log_offset: 167, seconds: 3, previous: 1 };
-/// assert_eq!(IndexEntry::decode(&entry.encode()), Ok(entry));
-/// ```
-///
-/// # Source
-///
-/// RocketMQ's `IndexFile.putKey`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IndexEntry {
-    /// The key's hash.
-    pub hash: u32,
-    /// The record's position in the log.
-    pub log_offset: u64,
-    /// Seconds from the file's begin time to the record's store time.
-    #[doc(alias = "timeDiff")]
-    pub seconds: i32,
-    /// The number of the slot's entry before this one, 0 for none.
-    #[doc(alias = "prevIndex")]
-    pub previous: u32,
+structure! {
+    /// An entry of an index file: one key of one message.
+    ///
+    /// # Layout
+    ///
+    /// | at | bytes | field | meaning |
+    /// |---|---|---|---|
+    /// | 0 | 4 | `hash` | [`index_key_hash`](super::java_hash::index_key_hash) of the key |
+    /// | 4 | 8 | `log_offset` | the record's position in the log |
+    /// | 12 | 4 | `seconds` | from the file's begin time to the record's store time |
+    /// | 16 | 4 | `previous` | number of the slot's entry before this one, 0 for none |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqlog::format::index::IndexEntry;
+    /// let entry = IndexEntry { hash: 0x62C2_DD2C, log_offset: 167, seconds: 3, previous: 1 };
+    /// assert_eq!(IndexEntry::decode(&entry.encode()), Ok(entry));
+    /// ```
+    ///
+    /// # Source
+    ///
+    /// RocketMQ's `IndexFile.putKey`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct IndexEntry {
+        /// The key's hash.
+        pub hash: u32 = "hash",
+        /// The record's position in the log.
+        pub log_offset: u64 = "log offset",
+        /// Seconds from the file's begin time to the record's store time.
+        #[doc(alias = "timeDiff")]
+        pub seconds: i32,
+        /// The number of the slot's entry before this one, 0 for none.
+        #[doc(alias = "prevIndex")]
+        pub previous: u32 = "previous entry",
+    }
 }
 
 impl IndexEntry {
-    /// Bytes of an entry.
-    pub const BYTES: usize = PREVIOUS_AT + 4;
-
-    /// Returns the entry's bytes.
-    ///
-    /// # Panics
-    ///
-    /// If a number does not fit its signed field.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        write_32(&mut bytes[HASH_AT..], self.hash);
-        write_64(&mut bytes[LOG_OFFSET_AT..], self.log_offset);
-        BigEndian::write_i32(&mut bytes[SECONDS_AT..], self.seconds);
-        write_32(&mut bytes[PREVIOUS_AT..], self.previous);
-        bytes
-    }
-
     /// Decodes the entry at the first byte of `bytes`.
     ///
     /// # Errors
@@ -177,13 +124,7 @@ impl IndexEntry {
     /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
     /// - [`EntryError::Negative`] if the hash, the offset or the previous number is
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let bytes = first::<{ Self::BYTES }>(bytes)?;
-        Ok(Self {
-            hash: unsigned_32(&bytes[HASH_AT..], "hash")?,
-            log_offset: unsigned_64(&bytes[LOG_OFFSET_AT..], "log offset")?,
-            seconds: BigEndian::read_i32(&bytes[SECONDS_AT..]),
-            previous: unsigned_32(&bytes[PREVIOUS_AT..], "previous entry")?,
-        })
+        Self::read(bytes)
     }
 }
 

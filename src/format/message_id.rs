@@ -6,16 +6,7 @@ use std::str::FromStr;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::record_layout::{HOST_V6_BYTES, read_host, write_host};
-
-/// Hexadecimal digits of an id with an IPv4 address.
-const V4_DIGITS: usize = 32;
-/// Hexadecimal digits of an id with an IPv6 address.
-const V6_DIGITS: usize = 56;
-/// Bytes of the longest id.
-const MAX_BYTES: usize = V6_DIGITS / 2;
-
-const _: () = assert!(MAX_BYTES == HOST_V6_BYTES + 8);
+use super::record_layout::{read_address, read_host, write_host};
 
 /// Why a text is not a message id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +62,7 @@ pub struct OffsetMessageId {
 
 impl fmt::Display for OffsetMessageId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0; MAX_BYTES];
+        let mut bytes = [0; 28];
         let host_bytes = write_host(&mut bytes, self.host);
         BigEndian::write_u64(&mut bytes[host_bytes..], self.log_offset);
         write_hex(formatter, &bytes[..host_bytes + 8])
@@ -82,8 +73,8 @@ impl FromStr for OffsetMessageId {
     type Err = MessageIdError;
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
-        let mut bytes = [0; MAX_BYTES];
-        let (host, log_offset) = parse_hex(text, &mut bytes)?.split_last_chunk::<8>().expect("an id is longer");
+        let bytes = parse_hex(text)?;
+        let (host, log_offset) = bytes.split_last_chunk::<8>().expect("an id is longer");
         let host = read_host(host).map_err(MessageIdError::Port)?;
         let log_offset = i64::from_be_bytes(*log_offset);
         let log_offset = u64::try_from(log_offset).map_err(|_| MessageIdError::LogOffset(log_offset))?;
@@ -149,14 +140,10 @@ impl FromStr for UniqueId {
     type Err = MessageIdError;
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
-        let mut bytes = [0; MAX_BYTES];
-        let (address, rest) = parse_hex(text, &mut bytes)?.split_last_chunk::<12>().expect("an id is longer");
-        let address = match address.first_chunk::<16>() {
-            Some(octets) => IpAddr::from(*octets),
-            None => IpAddr::from([address[0], address[1], address[2], address[3]]),
-        };
+        let bytes = parse_hex(text)?;
+        let (address, rest) = bytes.split_last_chunk::<12>().expect("an id is longer");
         Ok(Self {
-            address,
+            address: read_address(address),
             process: BigEndian::read_u16(rest),
             loader_hash: BigEndian::read_u32(&rest[2..]),
             time_ms: BigEndian::read_u32(&rest[6..]),
@@ -169,16 +156,14 @@ fn write_hex(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02X}"))
 }
 
-/// Reads the digits of an id into the beginning of `bytes` and returns that part: 16 or 28 bytes.
-fn parse_hex<'a>(text: &str, bytes: &'a mut [u8; MAX_BYTES]) -> Result<&'a [u8], MessageIdError> {
-    if text.len() != V4_DIGITS && text.len() != V6_DIGITS {
+/// Reads the digits of an id with an IPv4 or IPv6 address: 16 or 28 bytes.
+fn parse_hex(text: &str) -> Result<Vec<u8>, MessageIdError> {
+    if !matches!(text.len(), 32 | 56) {
         return Err(MessageIdError::Length(text.len()));
     }
-    for (at, digit) in text.bytes().enumerate() {
-        let value = char::from(digit).to_digit(16).ok_or(MessageIdError::Digit(at))?;
-        bytes[at / 2] = bytes[at / 2] << 4 | value as u8;
-    }
-    Ok(&bytes[..text.len() / 2])
+    let digit = |(at, digit)| char::from(digit).to_digit(16).ok_or(MessageIdError::Digit(at));
+    let digits: Vec<u32> = text.bytes().enumerate().map(digit).collect::<Result<_, _>>()?;
+    Ok(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
 #[cfg(test)]

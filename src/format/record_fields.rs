@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::properties::{CRC32, NAME_END, VALUE_END};
+use super::properties::VALUE_END;
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
-    Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag,
-    TOTAL_SIZE_AT, Version, body_crc, mask_crc, write_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_DIGITS, CRC_PROPERTY, CRC_PROPERTY_BYTES,
+    FLAG_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, MAX_HEADER_BYTES, MAX_PROPERTIES_BYTES, QUEUE_ID_AT, QUEUE_OFFSET_AT,
+    SYS_FLAG_AT, SysFlag, Version, body_crc, mask_crc, write_host,
 };
 
 /// Whether a record carries the CRC property, which covers the whole record.
@@ -147,10 +147,7 @@ impl RecordFields<'_> {
             if self.needs_separator() {
                 out.push(VALUE_END);
             }
-            out.extend_from_slice(CRC32.as_bytes());
-            out.push(NAME_END);
-            out.extend_from_slice(b"0000000000");
-            out.push(VALUE_END);
+            out.extend_from_slice(&CRC_PROPERTY);
         }
     }
 
@@ -160,7 +157,7 @@ impl RecordFields<'_> {
         let sys_flag = self.stored_flag();
         let layout = Layout::of(sys_flag);
         let mut header = [0; MAX_HEADER_BYTES];
-        BigEndian::write_i32(&mut header[TOTAL_SIZE_AT..], total);
+        BigEndian::write_i32(&mut header, total);
         BigEndian::write_u32(&mut header[MAGIC_AT..], self.version.magic());
         BigEndian::write_u32(&mut header[BODY_CRC_AT..], body_crc(self.body));
         BigEndian::write_i32(&mut header[QUEUE_ID_AT..], self.queue_id);
@@ -184,10 +181,8 @@ impl RecordFields<'_> {
     }
 
     fn properties_bytes(&self, crc: RecordCrc) -> usize {
-        match crc {
-            RecordCrc::On => self.properties.len() + usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES,
-            RecordCrc::Off => self.properties.len(),
-        }
+        let crc_property = usize::from(self.needs_separator()) + CRC_PROPERTY_BYTES;
+        self.properties.len() + if crc == RecordCrc::On { crc_property } else { 0 }
     }
 
     /// Tells whether the CRC property needs a separator in front of it.
@@ -210,10 +205,19 @@ fn canonical(host: SocketAddr) -> SocketAddr {
 /// If `record` ends before its store time does, or an offset has more than 63 bits.
 pub fn place(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i64) {
     assert!(queue_offset <= i64::MAX as u64 && log_offset <= i64::MAX as u64, "a stored offset has 63 bits");
-    let layout = Layout::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..])));
     BigEndian::write_u64(&mut record[QUEUE_OFFSET_AT..], queue_offset);
     BigEndian::write_u64(&mut record[LOG_OFFSET_AT..], log_offset);
-    BigEndian::write_i64(&mut record[layout.store_ms()..], store_ms);
+    let store_ms_at = Layout::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..]))).store_ms();
+    BigEndian::write_i64(&mut record[store_ms_at..], store_ms);
+}
+
+/// Returns the position behind the store time, from which on a record does not depend on its place but for its CRC.
+///
+/// # Panics
+///
+/// If `record` ends before its born time.
+pub fn settled_from(record: &[u8]) -> usize {
+    Layout::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..]))).store_host()
 }
 
 /// Computes the CRC of a record and writes it into the record's CRC property, its last 20 bytes.
@@ -241,7 +245,7 @@ pub fn seal(record: &mut [u8]) {
 /// ```
 pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
     let mut rest = mask_crc(crc);
-    for digit in &mut property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1] {
+    for digit in &mut property[CRC_DIGITS] {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
@@ -264,7 +268,6 @@ pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
 pub fn encode_blank(bytes: u32) -> [u8; BLANK_BYTES] {
     assert!(bytes >= BLANK_BYTES as u32 && bytes <= i32::MAX as u32, "a blank covers itself and has 31 bits");
     let mut blank = [0; BLANK_BYTES];
-    BigEndian::write_u32(&mut blank[TOTAL_SIZE_AT..], bytes);
-    BigEndian::write_u32(&mut blank[MAGIC_AT..], BLANK_MAGIC);
+    BigEndian::write_u32_into(&[bytes, BLANK_MAGIC], &mut blank);
     blank
 }

@@ -1,7 +1,7 @@
 //! Where the fields of a record are, and what its flags mean.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::BitOr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{BitOr, Range};
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -16,43 +16,20 @@ pub const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 /// Bytes of the CRC property: its name of 8, a separator, 10 digits, a separator.
 #[doc(alias = "CRC32_RESERVED_LEN")]
 pub const CRC_PROPERTY_BYTES: usize = 20;
+/// The CRC property of 0, from which the others differ in the [`CRC_DIGITS`].
+pub(super) const CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x010000000000\x02";
+pub(super) const CRC_DIGITS: Range<usize> = 9..19;
 
-/// Position of the record's length, 4 bytes.
-#[doc(alias = "TOTALSIZE")]
-pub const TOTAL_SIZE_AT: usize = 0;
-/// Position of the magic number, 4 bytes.
-#[doc(alias = "MAGICCODE")]
-pub const MAGIC_AT: usize = TOTAL_SIZE_AT + 4;
-/// Position of the body's CRC, 4 bytes.
-#[doc(alias = "BODYCRC")]
-pub const BODY_CRC_AT: usize = MAGIC_AT + 4;
-/// Position of the queue id, 4 bytes.
-#[doc(alias = "QUEUEID")]
-pub const QUEUE_ID_AT: usize = BODY_CRC_AT + 4;
-/// Position of the user's flag, 4 bytes.
-pub const FLAG_AT: usize = QUEUE_ID_AT + 4;
-/// Position of the queue offset, 8 bytes.
-#[doc(alias = "QUEUEOFFSET")]
-pub const QUEUE_OFFSET_AT: usize = FLAG_AT + 4;
-/// Position of the log offset, 8 bytes.
-#[doc(alias = "PHYSICALOFFSET")]
-pub const LOG_OFFSET_AT: usize = QUEUE_OFFSET_AT + 8;
-/// Position of the [`SysFlag`], 4 bytes.
-#[doc(alias = "SYSFLAG")]
-pub const SYS_FLAG_AT: usize = LOG_OFFSET_AT + 8;
-/// Position of the born time, 8 bytes.
-#[doc(alias = "BORNTIMESTAMP")]
-pub const BORN_MS_AT: usize = SYS_FLAG_AT + 4;
-/// Position of the born host, 8 or 20 bytes; [`Layout`] has what follows.
-#[doc(alias = "BORNHOST")]
-pub const BORN_HOST_AT: usize = BORN_MS_AT + 8;
-
-const _: () = assert!(BORN_HOST_AT == 48);
-
-/// Bytes of an IPv4 address with its port.
-pub(super) const HOST_V4_BYTES: usize = 8;
-/// Bytes of an IPv6 address with its port.
-pub(super) const HOST_V6_BYTES: usize = 20;
+// Positions of fields; `Layout` has those behind the first host.
+pub(super) const MAGIC_AT: usize = 4;
+pub(super) const BODY_CRC_AT: usize = 8;
+pub(super) const QUEUE_ID_AT: usize = 12;
+pub(super) const FLAG_AT: usize = 16;
+pub(super) const QUEUE_OFFSET_AT: usize = 20;
+pub(super) const LOG_OFFSET_AT: usize = 28;
+pub(super) const SYS_FLAG_AT: usize = 36;
+pub(super) const BORN_MS_AT: usize = 40;
+pub(super) const BORN_HOST_AT: usize = 48;
 
 /// The two kinds of record, told apart by their magic number.
 ///
@@ -66,20 +43,18 @@ pub(super) const HOST_V6_BYTES: usize = 20;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[doc(alias = "MessageVersion")]
+#[repr(u32)]
 pub enum Version {
     /// The topic's length is one byte. RocketMQ 4 knows only this one.
-    V1,
+    V1 = 0xDAA3_20A7,
     /// The topic's length is two bytes.
-    V2,
+    V2 = 0xDAA3_20AB,
 }
 
 impl Version {
     /// Returns the magic number.
     pub const fn magic(self) -> u32 {
-        match self {
-            Self::V1 => 0xDAA3_20A7,
-            Self::V2 => 0xDAA3_20AB,
-        }
+        self as u32
     }
 
     /// Returns the version with this magic number.
@@ -93,18 +68,12 @@ impl Version {
 
     /// Returns the longest topic that the (signed) length field holds.
     pub const fn max_topic_bytes(self) -> usize {
-        match self {
-            Self::V1 => i8::MAX as usize,
-            Self::V2 => i16::MAX as usize,
-        }
+        (1 << (8 * self.topic_length_bytes() - 1)) - 1
     }
 
     /// Returns the bytes of the topic's length field.
     pub const fn topic_length_bytes(self) -> usize {
-        match self {
-            Self::V1 => 1,
-            Self::V2 => 2,
-        }
+        if matches!(self, Self::V1) { 1 } else { 2 }
     }
 }
 
@@ -202,68 +171,54 @@ impl BitOr for SysFlag {
 }
 
 /// The positions that depend on the sizes of the two hosts.
-///
-/// # Examples
-///
-/// ```
-/// use mqlog::format::record::{Layout, SysFlag};
-/// assert_eq!(Layout::of(SysFlag(0)).store_ms(), 56);
-/// assert_eq!(Layout::of(SysFlag::BORN_HOST_V6).store_ms(), 68);
-/// assert_eq!(Layout::of(SysFlag::BORN_HOST_V6 | SysFlag::STORE_HOST_V6).body(), 112);
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     store_ms: u8,
     reconsume_times: u8,
 }
 
 impl Layout {
+    /// The layout of two IPv4 hosts.
+    pub(super) const MIN: Self = Self::of(SysFlag(0));
+
     /// Returns the layout that the flag's two host bits ask for.
-    pub const fn of(sys_flag: SysFlag) -> Self {
-        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
-        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) { HOST_V6_BYTES } else { HOST_V4_BYTES };
+    pub(super) const fn of(sys_flag: SysFlag) -> Self {
+        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
+        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
         let store_ms = BORN_HOST_AT + born;
         Self { store_ms: store_ms as u8, reconsume_times: (store_ms + 8 + store) as u8 }
     }
 
-    /// Position of the store time, 8 bytes.
-    #[doc(alias = "STORETIMESTAMP")]
-    pub const fn store_ms(self) -> usize {
+    pub(super) const fn store_ms(self) -> usize {
         self.store_ms as usize
     }
 
-    /// Position of the store host, 8 or 20 bytes.
-    #[doc(alias = "STOREHOST")]
-    pub const fn store_host(self) -> usize {
+    pub(super) const fn store_host(self) -> usize {
         self.store_ms() + 8
     }
 
-    /// Position of the number of times the message was consumed again, 4 bytes.
-    pub const fn reconsume_times(self) -> usize {
+    pub(super) const fn reconsume_times(self) -> usize {
         self.reconsume_times as usize
     }
 
-    /// Position of the log offset of the transaction's prepared record, 8 bytes.
-    pub const fn prepared_transaction_offset(self) -> usize {
+    pub(super) const fn prepared_transaction_offset(self) -> usize {
         self.reconsume_times() + 4
     }
 
-    /// Position of the body's length, 4 bytes.
-    pub const fn body_length(self) -> usize {
-        self.prepared_transaction_offset() + 8
+    pub(super) const fn body_length(self) -> usize {
+        self.reconsume_times() + 12
     }
 
     /// Position of the body. The topic's length follows the body.
-    pub const fn body(self) -> usize {
-        self.body_length() + 4
+    pub(super) const fn body(self) -> usize {
+        self.reconsume_times() + 16
     }
 }
 
 /// The longest header: both hosts IPv6, up to the body.
 pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body();
 
-const _: () = assert!(Layout::of(SysFlag(0)).body() == 88);
-const _: () = assert!(MAX_HEADER_BYTES == 112);
+const _: () = assert!(Layout::MIN.body() == 88 && MAX_HEADER_BYTES == 112);
 
 /// Computes the CRC that a record stores of its body: the lower 31 bits of CRC-32, and 0 of an empty body.
 ///
@@ -298,15 +253,18 @@ pub(super) fn write_host(at: &mut [u8], host: SocketAddr) -> usize {
     address_bytes + 4
 }
 
+/// Reads the address that is all of `bytes`.
+pub(super) fn read_address(bytes: &[u8]) -> IpAddr {
+    match bytes.first_chunk::<16>() {
+        Some(octets) => IpAddr::from(*octets),
+        None => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+    }
+}
+
 /// Reads the host that is all of `bytes`, or returns the port that is none.
 pub(super) fn read_host(bytes: &[u8]) -> Result<SocketAddr, i32> {
-    let address_bytes = bytes.len() - 4;
-    let stored = BigEndian::read_i32(&bytes[address_bytes..]);
+    let (address, port) = bytes.split_at(bytes.len() - 4);
+    let stored = BigEndian::read_i32(port);
     let port = u16::try_from(stored).map_err(|_| stored)?;
-    let ip = if let Some(octets) = bytes.first_chunk::<16>() {
-        IpAddr::V6(Ipv6Addr::from(*octets))
-    } else {
-        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
-    };
-    Ok(SocketAddr::new(ip, port))
+    Ok(SocketAddr::new(read_address(address), port))
 }

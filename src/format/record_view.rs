@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use byteorder::{BigEndian, ByteOrder};
 
 use super::message_id::OffsetMessageId;
-use super::properties::{CRC32, KEYS, NAME_END, Properties, TAGS, UNIQ_KEY, VALUE_END};
+use super::properties::{KEYS, Properties, TAGS, UNIQ_KEY, VALUE_END};
 use super::record_layout::{
-    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY_BYTES, FLAG_AT, LOG_OFFSET_AT,
-    Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, TOTAL_SIZE_AT, Version, mask_crc, read_host,
+    BLANK_BYTES, BLANK_MAGIC, BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_DIGITS, CRC_PROPERTY, CRC_PROPERTY_BYTES,
+    FLAG_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, SysFlag, Version, mask_crc,
+    read_host,
 };
 
 /// From this length on, combining two CRCs costs less than reading the body twice.
@@ -112,12 +113,11 @@ impl CrcProperty {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
         };
-        let wrong = CRC32.bytes().zip(property).filter(|(expected, found)| expected != *found).count()
-            + usize::from(property[CRC32.len()] != NAME_END)
-            + usize::from(property[CRC_PROPERTY_BYTES - 1] != VALUE_END);
+        let differs = |at: &usize| property[*at] != CRC_PROPERTY[*at];
+        let wrong = (0..CRC_DIGITS.start).chain(CRC_DIGITS.end..CRC_PROPERTY_BYTES).filter(differs).count();
         let is_own = before.last().is_none_or(|last| *last == VALUE_END);
         match wrong {
-            0 => digits_value(&property[CRC32.len() + 1..CRC_PROPERTY_BYTES - 1]).map_or(Self::Damaged, Self::Present),
+            0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
             _ => Self::Absent,
         }
@@ -126,13 +126,8 @@ impl CrcProperty {
 
 /// Reads the digits, the last one first; `None` if they are no digits or no CRC of 31 bits.
 fn digits_value(digits: &[u8]) -> Option<u32> {
-    let mut value = 0_u64;
-    for digit in digits.iter().rev() {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        value = value * 10 + u64::from(digit - b'0');
-    }
+    let append = |value: u64, digit: &u8| Some(value * 10 + u64::from(char::from(*digit).to_digit(10)?));
+    let value = digits.iter().rev().try_fold(0, append)?;
     u32::try_from(value).ok().filter(|value| *value == mask_crc(*value))
 }
 
@@ -166,21 +161,16 @@ impl<'a> Item<'a> {
         if bytes.len() < BLANK_BYTES {
             return Err(RecordError::TooShort { need: BLANK_BYTES, have: bytes.len() });
         }
-        let total = BigEndian::read_i32(&bytes[TOTAL_SIZE_AT..]);
+        let total = BigEndian::read_i32(bytes);
         let magic = BigEndian::read_u32(&bytes[MAGIC_AT..]);
-        let version = match magic {
-            0 if total == 0 => return Err(RecordError::Zero),
-            BLANK_MAGIC => None,
-            _ => Some(Version::from_magic(magic).ok_or(RecordError::Magic(magic))?),
-        };
-        let total =
-            u32::try_from(total).map_err(|_| RecordError::Negative { field: "total size", value: total.into() })?;
+        let version = Version::from_magic(magic);
+        if version.is_none() && magic != BLANK_MAGIC {
+            return Err(if (total, magic) == (0, 0) { RecordError::Zero } else { RecordError::Magic(magic) });
+        }
+        let total = length("total size", total, i32::MAX as usize)?;
         match version {
             Some(version) => RecordView::of_version(version, total, bytes).map(Self::Record),
-            None if total < BLANK_BYTES as u32 => {
-                Err(RecordError::TotalSize { stored: total, computed: BLANK_BYTES as u32 })
-            }
-            None => Ok(Self::Blank { bytes: total }),
+            None => at_least(total, BLANK_BYTES).map(|()| Self::Blank { bytes: total as u32 }),
         }
     }
 }
@@ -189,6 +179,8 @@ impl<'a> Item<'a> {
 ///
 /// Every getter reads the bytes; none allocates but those that return a `String`.
 #[derive(Debug, Clone, Copy)]
+#[doc(alias("TOTALSIZE", "MAGICCODE", "BODYCRC", "QUEUEID", "QUEUEOFFSET", "PHYSICALOFFSET", "SYSFLAG"))]
+#[doc(alias("BORNTIMESTAMP", "BORNHOST", "STORETIMESTAMP", "STOREHOST"))]
 pub struct RecordView<'a> {
     /// Exactly the record.
     bytes: &'a [u8],
@@ -213,24 +205,16 @@ impl<'a> RecordView<'a> {
         }
     }
 
-    fn of_version(version: Version, total: u32, bytes: &'a [u8]) -> Result<Self, RecordError> {
-        let record_bytes = total as usize;
-        if record_bytes > bytes.len() {
-            return Err(RecordError::TooShort { need: record_bytes, have: bytes.len() });
-        }
-        let bytes = &bytes[..record_bytes];
-        if record_bytes < Layout::of(SysFlag(0)).body() {
-            return Err(RecordError::TotalSize { stored: total, computed: Layout::of(SysFlag(0)).body() as u32 });
-        }
+    fn of_version(version: Version, total: usize, bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let bytes = bytes.get(..total).ok_or(RecordError::TooShort { need: total, have: bytes.len() })?;
+        at_least(total, Layout::MIN.body())?;
         let layout = Layout::of(SysFlag(BigEndian::read_i32(&bytes[SYS_FLAG_AT..])));
         let topic_length_bytes = version.topic_length_bytes();
         let fixed_bytes = layout.body() + topic_length_bytes + 2;
-        if record_bytes < fixed_bytes {
-            return Err(RecordError::TotalSize { stored: total, computed: fixed_bytes as u32 });
-        }
+        at_least(total, fixed_bytes)?;
         check_header(bytes, layout)?;
 
-        let mut free = record_bytes - fixed_bytes;
+        let mut free = total - fixed_bytes;
         let body_bytes = length("body length", BigEndian::read_i32(&bytes[layout.body_length()..]), free)?;
         free -= body_bytes;
         let body_end = layout.body() + body_bytes;
@@ -241,10 +225,10 @@ impl<'a> RecordView<'a> {
         let topic_bytes = length("topic length", topic_length, free)?;
         free -= topic_bytes;
         let properties_at = body_end + topic_length_bytes + topic_bytes + 2;
-        let properties_length = i32::from(BigEndian::read_i16(&bytes[properties_at - 2..]));
-        let properties_bytes = length("properties length", properties_length, free)?;
-        if properties_bytes != free {
-            return Err(RecordError::TotalSize { stored: total, computed: total - (free - properties_bytes) as u32 });
+        let properties_length = BigEndian::read_i16(&bytes[properties_at - 2..]).into();
+        free -= length("properties length", properties_length, free)?;
+        if free > 0 {
+            return Err(RecordError::TotalSize { stored: total as u32, computed: (total - free) as u32 });
         }
         Ok(Self { bytes, version, layout, body_end: body_end as u32, properties_at: properties_at as u32 })
     }
@@ -264,39 +248,9 @@ impl<'a> RecordView<'a> {
         self.version
     }
 
-    /// Returns the stored CRC of the body.
-    pub fn body_crc(&self) -> u32 {
-        BigEndian::read_u32(&self.bytes[BODY_CRC_AT..])
-    }
-
-    /// Returns the queue of the topic.
-    pub fn queue_id(&self) -> i32 {
-        BigEndian::read_i32(&self.bytes[QUEUE_ID_AT..])
-    }
-
-    /// Returns the user's flag.
-    pub fn flag(&self) -> i32 {
-        BigEndian::read_i32(&self.bytes[FLAG_AT..])
-    }
-
-    /// Returns the message's number in its queue; 0 in prepared and rolled-back records.
-    pub fn queue_offset(&self) -> u64 {
-        BigEndian::read_u64(&self.bytes[QUEUE_OFFSET_AT..])
-    }
-
-    /// Returns the position in the log that the record says it has.
-    pub fn log_offset(&self) -> u64 {
-        BigEndian::read_u64(&self.bytes[LOG_OFFSET_AT..])
-    }
-
     /// Returns the system flag.
     pub fn sys_flag(&self) -> SysFlag {
         SysFlag(BigEndian::read_i32(&self.bytes[SYS_FLAG_AT..]))
-    }
-
-    /// Returns when the producer made the message, in ms since 1970.
-    pub fn born_ms(&self) -> i64 {
-        BigEndian::read_i64(&self.bytes[BORN_MS_AT..])
     }
 
     /// Returns where the producer is.
@@ -304,25 +258,10 @@ impl<'a> RecordView<'a> {
         checked_host(&self.bytes[BORN_HOST_AT..self.layout.store_ms()])
     }
 
-    /// Returns when the message was stored, in ms since 1970.
-    pub fn store_ms(&self) -> i64 {
-        BigEndian::read_i64(&self.bytes[self.layout.store_ms()..])
-    }
-
     /// Returns where the store is.
     pub fn store_host(&self) -> SocketAddr {
         let bytes = &self.bytes[self.layout.store_host()..self.layout.reconsume_times()];
         checked_host(bytes)
-    }
-
-    /// Returns how often a consumer gave the message back.
-    pub fn reconsume_times(&self) -> i32 {
-        BigEndian::read_i32(&self.bytes[self.layout.reconsume_times()..])
-    }
-
-    /// Returns the log offset of the transaction's prepared record, else 0.
-    pub fn prepared_transaction_offset(&self) -> i64 {
-        BigEndian::read_i64(&self.bytes[self.layout.prepared_transaction_offset()..])
     }
 
     /// Returns the body as stored.
@@ -422,13 +361,44 @@ impl<'a> RecordView<'a> {
     }
 }
 
+/// Defines getters of numbers, each with its position.
+macro_rules! numbers {
+    ($record:ident: $($(#[$doc:meta])* $name:ident: $kind:ident at $at:expr;)*) => {
+        impl RecordView<'_> {
+            $($(#[$doc])*
+            pub fn $name(&$record) -> $kind {
+                $kind::from_be_bytes(*$record.bytes[$at..].first_chunk().expect("decode checked the length"))
+            })*
+        }
+    };
+}
+
+numbers! { self:
+    /// Returns the stored CRC of the body.
+    body_crc: u32 at BODY_CRC_AT;
+    /// Returns the queue of the topic.
+    queue_id: i32 at QUEUE_ID_AT;
+    /// Returns the user's flag.
+    flag: i32 at FLAG_AT;
+    /// Returns the message's number in its queue; 0 in prepared and rolled-back records.
+    queue_offset: u64 at QUEUE_OFFSET_AT;
+    /// Returns the position in the log that the record says it has.
+    log_offset: u64 at LOG_OFFSET_AT;
+    /// Returns when the producer made the message, in ms since 1970.
+    born_ms: i64 at BORN_MS_AT;
+    /// Returns when the message was stored, in ms since 1970.
+    store_ms: i64 at self.layout.store_ms();
+    /// Returns how often a consumer gave the message back.
+    reconsume_times: i32 at self.layout.reconsume_times();
+    /// Returns the log offset of the transaction's prepared record, else 0.
+    prepared_transaction_offset: i64 at self.layout.prepared_transaction_offset();
+}
+
 /// Checks the fields in front of the body that cannot have every value.
 fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
     for (field, at) in [("queue offset", QUEUE_OFFSET_AT), ("log offset", LOG_OFFSET_AT)] {
         let value = BigEndian::read_i64(&bytes[at..]);
-        if value < 0 {
-            return Err(RecordError::Negative { field, value });
-        }
+        u64::try_from(value).map_err(|_| RecordError::Negative { field, value })?;
     }
     for (field, end) in [("born host's port", layout.store_ms()), ("store host's port", layout.reconsume_times())] {
         length(field, BigEndian::read_i32(&bytes[end - 4..]), u16::MAX.into())?;
@@ -439,6 +409,14 @@ fn check_header(bytes: &[u8], layout: Layout) -> Result<(), RecordError> {
 /// Reads a host of a record whose header was checked.
 fn checked_host(bytes: &[u8]) -> SocketAddr {
     read_host(bytes).expect("decode checked the port")
+}
+
+/// Checks that a record's or blank's length is not less than what its fields have at least.
+fn at_least(total: usize, computed: usize) -> Result<(), RecordError> {
+    if total < computed {
+        return Err(RecordError::TotalSize { stored: total as u32, computed: computed as u32 });
+    }
+    Ok(())
 }
 
 /// Turns a stored length into one that is not negative and at most `limit`.

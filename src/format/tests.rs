@@ -11,6 +11,7 @@ use super::index::{IndexEntry, IndexHeader};
 use super::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, Properties};
 use super::queue_entry::{BatchEntry, EntryError, ExtensionUnit, QueueEntry};
 use super::record::*;
+use super::record_layout::{BODY_CRC_AT, BORN_HOST_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_OFFSET_AT};
 
 /// Written by RocketMQ 4.9.8: no separator behind the last property.
 const V498: &str = "\
@@ -419,9 +420,9 @@ fn error_with(at: usize, other: &[u8]) -> RecordError {
 #[test]
 fn damaged_numbers_are_named() {
     const MINUS_ONE: [u8; 8] = [0xFF; 8];
-    let layout = Layout::of(SysFlag(0));
+    let layout = Layout::MIN;
     for (at, bytes, field) in [
-        (TOTAL_SIZE_AT, 4, "total size"),
+        (0, 4, "total size"),
         (QUEUE_OFFSET_AT, 8, "queue offset"),
         (LOG_OFFSET_AT, 8, "log offset"),
         (BORN_HOST_AT + 4, 4, "born host's port"),
@@ -448,11 +449,11 @@ fn damaged_numbers_are_named() {
 fn a_damaged_length_magic_or_body_is_named() {
     let total_size = |stored, computed| RecordError::TotalSize { stored, computed };
     assert_eq!(error_with(MAGIC_AT, &[1, 2, 3, 4]), RecordError::Magic(0x0102_0304));
-    assert_eq!(error_with(TOTAL_SIZE_AT, &[0, 0, 0, 87]), total_size(87, 88));
-    assert_eq!(error_with(TOTAL_SIZE_AT, &[0, 0, 0, 90]), total_size(90, 91));
-    let properties_length = Layout::of(SysFlag(0)).body() + 16;
+    assert_eq!(error_with(0, &[0, 0, 0, 87]), total_size(87, 88));
+    assert_eq!(error_with(0, &[0, 0, 0, 90]), total_size(90, 91));
+    let properties_length = Layout::MIN.body() + 16;
     assert_eq!(error_with(properties_length, &[0, 61]), total_size(168, 167));
-    let body = error_with(Layout::of(SysFlag(0)).body(), b"H");
+    let body = error_with(Layout::MIN.body(), b"H");
     assert!(matches!(body, RecordError::BodyCrc { stored: 0x7036_E992, .. }));
 }
 

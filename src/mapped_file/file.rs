@@ -6,6 +6,7 @@
 //! - The mapping lives as long as the file's value, and every [`Slice`] holds that.
 
 use std::fmt;
+use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::ptr;
@@ -13,7 +14,7 @@ use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::disk::{File, Mapping, OpenMode, Storage, StoreObserver};
+use crate::disk::{File, Mapping, OpenMode, StoreObserver};
 use crate::error::{Error, Result};
 
 /// One file of a log (elsewhere: a segment), named for the offset of its first byte.
@@ -34,27 +35,22 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps a file that has its full length; everything below the position `published` is taken as published.
-    pub(crate) fn map(storage: &Storage, file: File, base: u64, bytes: u64) -> Result<Self> {
-        let map = file.map(bytes, OpenMode::ReadWrite)?;
-        assert_eq!(map.bytes() as u64, bytes, "a mapping has the length that was asked for");
-        let memory = AtomicPtr::new(map.as_mut_ptr());
-        Ok(Self { map: Some(map), memory, observer: storage.observer().cloned(), ..Self::read_only(file, base, bytes) })
-    }
-
-    /// A file that is read with positioned reads only.
-    pub(crate) fn read_only(file: File, base: u64, bytes: u64) -> Self {
-        Self {
+    /// Takes a file that has its full length: mapped, or to be read with positioned reads only. Nothing is published.
+    pub(crate) fn new(file: File, base: u64, bytes: u64, mapped: bool) -> Result<Self> {
+        let map = if mapped { Some(file.map(bytes, OpenMode::ReadWrite)?) } else { None };
+        let is_whole = map.as_ref().is_none_or(|map| map.bytes() as u64 == bytes);
+        assert!(is_whole, "a mapping has the length that was asked for");
+        Ok(Self {
             base,
             bytes,
             file,
-            map: None,
-            memory: AtomicPtr::new(ptr::null_mut()),
-            published: AtomicU64::new(0),
-            has_writer: AtomicBool::new(false),
+            memory: AtomicPtr::new(map.as_ref().map_or(ptr::null_mut(), |map| map.as_mut_ptr())),
+            observer: map.as_ref().and_then(|map| map.observer()),
+            map,
+            published: AtomicU64::default(),
+            has_writer: AtomicBool::default(),
             sync_failed: Mutex::new(false),
-            observer: None,
-        }
+        })
     }
 
     /// The offset of the first byte.
@@ -96,43 +92,37 @@ impl MappedFile {
     /// If the range is not published.
     pub(crate) fn slice(self: &Arc<Self>, range: Range<u64>) -> Result<Slice> {
         assert!(range.start <= range.end && range.end <= self.published(), "only published bytes are handed out");
-        let len = usize::try_from(range.end - range.start).expect("a mapped range fits into memory");
-        if self.map.is_none() {
-            let mut bytes = vec![0; len];
-            let count = self.file.read_at(&mut bytes, range.start)?;
-            bytes.truncate(count);
-            return Ok(Slice(Inner::Copied(bytes.into())));
+        if self.map.is_some() {
+            return Ok(Slice { owner: Owner::Mapped(Arc::clone(self)), range: in_memory(&range) });
         }
-        Ok(Slice(Inner::Mapped { file: Arc::clone(self), start: range.start, len }))
+        let mut bytes = vec![0; in_memory(&range).len()];
+        let count = self.file.read_at(&mut bytes, range.start)?;
+        bytes.truncate(count);
+        Ok(bytes.into())
     }
 
     /// Makes what was written in a range durable. The mapped way is for bytes stored through the mapping.
     ///
     /// A file whose sync failed once is never synced again: the next answer would be "done" for lost pages.
     pub(crate) fn sync(&self, range: Range<u64>, mapped: bool) -> Result<()> {
+        let named = |error| Error::io("sync", self.path(), Some(range.clone()), error);
         let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);
         if *failed {
-            let error = std::io::Error::other("an earlier sync of this file failed");
-            return Err(Error::io("sync", self.path(), Some(range), error));
+            return Err(named(io::Error::other("an earlier sync of this file failed")));
         }
-        let result = match &self.map {
-            Some(map) if mapped => {
-                let positions = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-                let (start, end) = positions.expect("a mapped range fits into memory");
-                map.flush(start..end).map_err(|error| Error::io("sync", self.path(), Some(range), error))
-            }
+        let synced = match &self.map {
+            Some(map) if mapped => map.flush(in_memory(&range)).map_err(named),
             _ => self.file.sync(),
         };
-        *failed = result.is_err();
-        result
+        *failed = synced.is_err();
+        synced
     }
 
     /// Brings pages ahead of the writer into memory; a hint.
     pub(crate) fn populate(&self, range: Range<u64>) {
-        let Some(map) = &self.map else { return };
-        let positions = usize::try_from(range.start).ok().zip(usize::try_from(range.end.min(self.bytes)).ok());
-        if let Some((start, end)) = positions.filter(|(start, end)| start < end) {
-            map.populate(start..end);
+        let range = range.start..range.end.min(self.bytes);
+        if let Some(map) = self.map.as_ref().filter(|_| !range.is_empty()) {
+            map.populate(in_memory(&range));
         }
     }
 
@@ -146,6 +136,12 @@ impl MappedFile {
         assert!(!taken, "a file has one writer at a time");
         Writer { file: Arc::clone(self) }
     }
+}
+
+/// Positions of a mapped file, or of bytes to read, as positions in memory.
+fn in_memory(range: &Range<u64>) -> Range<usize> {
+    let position = |position| usize::try_from(position).expect("a mapped range fits into memory");
+    position(range.start)..position(range.end)
 }
 
 /// The right to store into the unpublished part of a file.
@@ -200,11 +196,15 @@ impl Drop for Writer {
 ///
 /// Cloning shares the bytes. `bytes::Bytes::from_owner` takes it without a copy.
 #[derive(Clone)]
-pub struct Slice(Inner);
+pub struct Slice {
+    owner: Owner,
+    /// Where in the owner's bytes it is.
+    range: Range<usize>,
+}
 
 #[derive(Clone)]
-enum Inner {
-    Mapped { file: Arc<MappedFile>, start: u64, len: usize },
+enum Owner {
+    Mapped(Arc<MappedFile>),
     Copied(Arc<[u8]>),
 }
 
@@ -212,16 +212,15 @@ impl Deref for Slice {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Inner::Copied(bytes) => bytes,
-            Inner::Mapped { file, start, len } => {
-                let at = usize::try_from(*start).expect("a mapped position fits into memory");
-                // SAFETY: `start + len` was checked against the published part of the mapping, so it is inside of it.
-                let first = unsafe { file.memory.load(Ordering::Relaxed).add(at) };
+        match &self.owner {
+            Owner::Copied(bytes) => &bytes[self.range.clone()],
+            Owner::Mapped(file) => {
+                // SAFETY: the range was checked against the published part of the mapping, so it is inside of it.
+                let first = unsafe { file.memory.load(Ordering::Relaxed).add(self.range.start) };
                 // SAFETY: the range is inside the mapping, which `file` keeps alive for longer than the reference; it
                 // is initialised, published bytes are never written again, and `published` was read with Acquire
                 // after the writer released it.
-                unsafe { slice::from_raw_parts(first, *len) }
+                unsafe { slice::from_raw_parts(first, self.range.len()) }
             }
         }
     }
@@ -235,7 +234,7 @@ impl AsRef<[u8]> for Slice {
 
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Inner::Copied(bytes.into()))
+        Self { range: 0..bytes.len(), owner: Owner::Copied(bytes.into()) }
     }
 }
 
@@ -247,13 +246,8 @@ impl Slice {
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "a part lies inside its whole");
-        match &self.0 {
-            Inner::Copied(bytes) => Self(Inner::Copied(bytes[range].into())),
-            Inner::Mapped { file, start, .. } => {
-                let inner = Inner::Mapped { file: file.clone(), start: start + range.start as u64, len: range.len() };
-                Self(inner)
-            }
-        }
+        let start = self.range.start;
+        Self { owner: self.owner.clone(), range: start + range.start..start + range.end }
     }
 }
 
@@ -266,13 +260,14 @@ impl fmt::Debug for Slice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Storage;
 
     fn mapped(dir: &Path, bytes: u64) -> Arc<MappedFile> {
         let storage = Storage::real();
         let file = storage.open(&dir.join("f"), OpenMode::Create).expect("a new file");
         file.set_len(bytes).expect("length");
         file.allocate(0..bytes).expect("blocks");
-        Arc::new(MappedFile::map(&storage, file, 4096, bytes).expect("map"))
+        Arc::new(MappedFile::new(file, 4096, bytes, true).expect("map"))
     }
 
     #[test]
@@ -310,7 +305,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = mapped(dir.path(), 4096);
         file.writer().store(0, b"abcdef");
-        let copy = Arc::new(MappedFile::read_only(file.file().clone(), 4096, 4096));
+        let copy = Arc::new(MappedFile::new(file.file().clone(), 4096, 4096, false).expect("no mapping"));
         copy.publish(6);
         assert_eq!(&*copy.slice(1..4).expect("published"), b"bcd");
     }

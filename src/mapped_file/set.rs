@@ -3,12 +3,13 @@
 //! - Neighbours touch: each file's base is the end of the one before it.
 //! - Readers take a snapshot: a file that is dropped from the set stays readable for those who have it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
-use crate::format::names::log_file_name;
+use crate::format::names::{log_file_name, parse_log_file_name};
 
 use super::MappedFile;
 
@@ -44,49 +45,43 @@ impl Creation {
         self.storage.rename(&temporary, &path)?;
         self.storage.sync_dir(&self.dir)?;
         self.storage.sync_dir(&self.new_dir)?;
-        let file = file.renamed(&path);
-        Ok(Arc::new(MappedFile::map(&self.storage, file, base, self.file_bytes)?))
+        Ok(Arc::new(MappedFile::new(file.renamed(&path), base, self.file_bytes, true)?))
     }
 
     /// Gives blocks to a range of positions; with `zeros`, written, and to be synced by the caller.
-    pub(crate) fn give_blocks(&self, file: &File, range: std::ops::Range<u64>) -> Result<()> {
+    pub(crate) fn give_blocks(&self, file: &File, range: Range<u64>) -> Result<()> {
         file.allocate(range.clone())?;
         if self.zeros { write_zeros(file, range) } else { Ok(()) }
     }
 }
 
 /// Writes zeros over a range of positions.
-pub(crate) fn write_zeros(file: &File, range: std::ops::Range<u64>) -> Result<()> {
-    let mut position = range.start;
-    while position < range.end {
-        let wanted = usize::try_from(range.end - position).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-        file.write_at(&ZEROS[..wanted], position)?;
-        position += wanted as u64;
-    }
-    Ok(())
+pub(crate) fn write_zeros(file: &File, range: Range<u64>) -> Result<()> {
+    range.clone().step_by(ZEROS.len()).try_for_each(|position| {
+        let wanted = (range.end - position).min(ZEROS.len() as u64);
+        file.write_at(&ZEROS[..wanted as usize], position)
+    })
 }
 
 /// The files, lowest first.
 #[derive(Debug)]
-pub(crate) struct MappedFiles {
-    files: RwLock<Arc<Vec<Arc<MappedFile>>>>,
-}
+pub(crate) struct MappedFiles(RwLock<Arc<Vec<Arc<MappedFile>>>>);
 
 impl MappedFiles {
     /// Takes files in the order of their bases.
     pub(crate) fn new(files: Vec<Arc<MappedFile>>) -> Self {
         assert!(files.windows(2).all(|pair| pair[0].end() == pair[1].base()), "files of a log touch each other");
-        Self { files: RwLock::new(Arc::new(files)) }
+        Self(RwLock::new(Arc::new(files)))
     }
 
     /// All files as they are now.
     pub(crate) fn snapshot(&self) -> Arc<Vec<Arc<MappedFile>>> {
-        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The file that has the byte at `offset`.
     pub(crate) fn find(&self, offset: u64) -> Option<Arc<MappedFile>> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let files = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let index = files.partition_point(|file| file.end() <= offset);
         files.get(index).filter(|file| file.base() <= offset).cloned()
     }
@@ -101,26 +96,21 @@ impl MappedFiles {
 
     /// Drops every file that ends at or below `offset`, but never the last one; returns them, lowest first.
     pub(crate) fn delete_before(&self, offset: u64) -> Vec<Arc<MappedFile>> {
-        let mut dropped = Vec::new();
         self.change(|files| {
             let below = files.partition_point(|file| file.end() <= offset).min(files.len().saturating_sub(1));
-            dropped = files.drain(..below).collect();
-        });
-        dropped
+            files.drain(..below).collect()
+        })
     }
 
     /// Drops the last file, which holds nothing.
     pub(crate) fn drop_last(&self, file: &Arc<MappedFile>) {
         self.change(|files| {
-            if files.last().is_some_and(|last| Arc::ptr_eq(last, file)) {
-                files.pop();
-            }
+            files.pop_if(|last| Arc::ptr_eq(last, file));
         });
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Vec<Arc<MappedFile>>)) {
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        edit(Arc::make_mut(&mut files));
+    fn change<T>(&self, edit: impl FnOnce(&mut Vec<Arc<MappedFile>>) -> T) -> T {
+        edit(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -131,7 +121,7 @@ type LogFileList = (Vec<(u64, u64)>, Vec<PathBuf>);
 pub(crate) fn list_log_files(storage: &Storage, dir: &Path) -> Result<LogFileList> {
     let (mut files, mut strays) = (Vec::new(), Vec::new());
     for listed in storage.list(dir)? {
-        match crate::format::names::parse_log_file_name(&listed.name).filter(|_| !listed.info.is_dir) {
+        match parse_log_file_name(&listed.name).filter(|_| !listed.info.is_dir) {
             Some(base) => files.push((base, listed.info.bytes)),
             None => strays.push(dir.join(&listed.name)),
         }
