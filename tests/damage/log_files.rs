@@ -17,9 +17,9 @@ fn cut_log(patient: &Patient, at: u64, shorten: bool) {
         } else if base + bytes.len() as u64 > at {
             let keep = (at - base) as usize;
             if shorten {
-                bytes.truncate(keep)
+                bytes.truncate(keep);
             } else {
-                bytes[keep..].fill(0)
+                bytes[keep..].fill(0);
             }
             fs::write(&file, bytes).unwrap();
         }

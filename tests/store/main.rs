@@ -1,6 +1,6 @@
 //! What a store promises its user: answers of RocketMQ, limits, order, waiting, deletion, failures.
 
-#![allow(clippy::unwrap_used, reason = "a failure is what a test is for")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure, with what led to it, is what a test is for")]
 
 #[path = "../common/mod.rs"]
 mod common;
