@@ -168,7 +168,8 @@ impl MessageStore {
             return Ok(GetResult::empty(GetStatus::NoMatchedQueue, zero, zero..zero));
         };
         let wanted = limits.max_messages.clamp(1, 1 << 20) as u64;
-        self.shared.dispatch_for(&queue, from + (wanted - 1).min(QueueOffset::MAX - from.min(QueueOffset::MAX)))?;
+        let last = from + (wanted - 1).min(QueueOffset::MAX - from.min(QueueOffset::MAX));
+        self.shared.dispatch_for(&queue, from, last)?;
         let range = queue.range();
         let (status, next) = match from {
             _ if range.end == zero => (GetStatus::NoMessageInQueue, zero),
@@ -188,7 +189,7 @@ impl Shared {
             return Ok(Some(queue));
         }
         // A log that somebody else wrote may have a queue that dispatch has not met yet.
-        self.dispatch_all()?;
+        self.dispatch_for_reading()?;
         Ok(self.queues.get(topic, queue_id))
     }
 
@@ -202,7 +203,15 @@ impl Shared {
         let mut result = GetResult::empty(GetStatus::NoMatchedMessage, from, queue.range());
         let budget = SCAN_ENTRIES.max(limits.max_messages);
         let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
-        'entries: while scanned < budget && result.next < result.range.end {
+        'entries: while scanned < budget {
+            if result.next >= result.range.end {
+                // A filter may ask for more than the number of messages wanted.
+                self.dispatch_for(queue, result.next, result.next)?;
+                result.range = queue.range();
+                if result.next >= result.range.end {
+                    break;
+                }
+            }
             let items = self.read_entries(queue, result.next, READ_ENTRIES.min(budget - scanned))?;
             if items.is_empty() {
                 let missing = result.messages.is_empty() && scanned == 0;

@@ -223,7 +223,7 @@ impl MessageStore {
     /// # Errors
     /// Those of dispatch.
     pub fn queues(&self) -> Result<Vec<(String, i32)>> {
-        self.shared.dispatch_all()?;
+        self.shared.dispatch_for_reading()?;
         let queues = self.shared.queues.all();
         let used = queues.iter().filter(|queue| queue.range().end > QueueOffset::ZERO);
         Ok(used.map(|queue| (queue.topic().to_owned(), queue.queue_id())).collect())
@@ -238,7 +238,7 @@ impl MessageStore {
         let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            shared.dispatch_all()?;
+            shared.dispatch_for_reading()?;
             let look = if shared.is_manual { Instant::now().checked_add(MANUAL_LOOK) } else { None };
             let until = deadline.into_iter().chain(look).min();
             if shared.log.progress().wait_dispatched(has, until) {
@@ -396,12 +396,23 @@ impl Shared {
         self.dispatcher.catch_up(self.visible_end())
     }
 
-    /// Makes sure that a queue has every entry below its cursor that readers may see, up to `offset`.
-    fn dispatch_for(&self, queue: &ConsumeQueue, offset: QueueOffset) -> Result<()> {
+    /// As [`dispatch_all`](Self::dispatch_all), but reads go on while the disk is full, without the newest messages.
+    fn dispatch_for_reading(&self) -> Result<()> {
+        self.dispatch_all().or_else(|error| if error.is_disk_full() { Ok(()) } else { Err(error) })
+    }
+
+    /// Makes sure that a queue has every entry below its cursor that readers may see, from `from` up to `last`. While
+    /// the disk is full, one of them is enough.
+    fn dispatch_for(&self, queue: &ConsumeQueue, from: QueueOffset, last: QueueOffset) -> Result<()> {
         let end = self.visible_end();
-        while queue.range().end <= offset && queue.cursor().next() > queue.range().end {
-            if self.dispatcher.step(end)? >= end {
-                break;
+        while queue.range().end <= last && queue.cursor().next() > queue.range().end {
+            match self.dispatcher.step(end) {
+                Err(error) if error.is_disk_full() && queue.range().end > from => break,
+                at => {
+                    if at? >= end {
+                        break;
+                    }
+                }
             }
         }
         Ok(())

@@ -41,7 +41,7 @@ impl MessageStore {
     /// RocketMQ's `DefaultMessageStore.queryMessage`, which compares hashes and seconds; this compares the key itself
     /// and the record's time.
     pub fn query(&self, topic: &str, key: &str, times: impl RangeBounds<i64>) -> Result<Query> {
-        self.shared.dispatch_all()?;
+        self.shared.dispatch_for_reading()?;
         let start = match times.start_bound() {
             Bound::Included(start) => *start,
             Bound::Excluded(start) => start.saturating_add(1),

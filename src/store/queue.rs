@@ -44,7 +44,7 @@ impl QueueHandle {
     fn find(&self) -> Result<Option<Arc<ConsumeQueue>>> {
         let queue = self.shared.find_queue(&self.topic, self.queue_id)?;
         if let Some(queue) = &queue {
-            self.shared.dispatch_for(queue, QueueOffset::MAX)?;
+            self.shared.dispatch_for(queue, QueueOffset::ZERO, QueueOffset::MAX)?;
         }
         Ok(queue)
     }
@@ -111,9 +111,8 @@ impl QueueIter {
             return Ok(None);
         };
         if self.items.is_empty() {
-            self.handle
-                .shared
-                .dispatch_for(&queue, self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next))?;
+            let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
+            self.handle.shared.dispatch_for(&queue, self.next, last)?;
             self.next = self.next.max(queue.range().start);
             self.items = self.handle.shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
         }

@@ -27,6 +27,7 @@ impl MessageStore {
             return Err(Error::ReadOnly);
         }
         shared.health()?;
+        shared.dispatch_all()?;
         let progress = shared.log.progress();
         let offset = offset.min(progress.dispatched()).min(progress.flushed());
         if !shared.checkpointer.covers(offset) {

@@ -1,6 +1,8 @@
 //! Files of a closed or killed store are damaged, lost, or replaced by older ones; after the next opening queues, index
 //! and content are right again.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure, with what led to it, is what a test is for")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod log_files;
@@ -168,7 +170,7 @@ fn folders_may_be_missing() {
             let patient = base.patient();
             fs::remove_dir_all(patient.path(name)).unwrap();
             let store = patient.open();
-            assert_eq!(store.recovery_report().foreign_writer, false);
+            assert!(!store.recovery_report().foreign_writer);
             assert!(check_content(&store) == base.content);
             patient.check_after(store, &base.content);
         }

@@ -4,6 +4,8 @@
 //! The test starts its own binary as the writer. `MQLOG_KILL_ROUNDS` says how often (default 200), `MQLOG_KILL_SEED`
 //! chooses other moments.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure, with what led to it, is what a test is for")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod writer;
@@ -155,7 +157,7 @@ fn look(root: &Path, known: &mut Known, round: u64, counts: &mut Counts) {
     check_order(&content, known, counts);
     read_only.close().unwrap();
     // Every third time the next writer has to recover the store by itself.
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         return;
     }
     let store = MessageStore::open(small(root)).unwrap();
@@ -203,7 +205,7 @@ fn check_order(content: &Content, known: &mut Known, counts: &mut Counts) {
             Some(before) => assert_eq!(number, before + 1, "producer {producer} at {at}"),
             // What is older may have been deleted.
             None => {
-                assert!(number == 0 || content.records[0].0 > 0, "producer {producer} begins with {number} at {at}")
+                assert!(number == 0 || content.records[0].0 > 0, "producer {producer} begins with {number} at {at}");
             }
         }
         found.insert(*at, (producer, number));

@@ -29,9 +29,9 @@ pub(crate) struct Wanted {
 }
 
 pub(crate) fn message_of(producer: u64, number: u64) -> Wanted {
-    let mut block = Random(producer << 32 | number / BLOCK);
+    let mut block = Random((producer << 32) | (number / BLOCK));
     let (topic, queue_id) = (TOPICS[block.below(3) as usize], block.below(3) as i32);
-    let mut random = Random(producer << 33 | number);
+    let mut random = Random((producer << 33) | number);
     let longest = if random.below(20) == 0 { 3_000 } else { 300 };
     let mut body = format!("{producer} {number} ").into_bytes();
     let end = body.len() as u64 + random.below(longest);

@@ -60,6 +60,7 @@ fn a_closed_store_can_still_be_read_through_its_handles() {
     // The directory belongs to somebody else now, who may delete files.
     let other = open(dir.path());
     put_many(&other, "t", 300);
+    other.flush().unwrap();
     assert!(other.delete_before(other.log_range().end).unwrap() > 0);
     assert_eq!(message.body(), b"0");
     assert_eq!(iter.next().unwrap().unwrap().body(), b"1");
@@ -110,6 +111,8 @@ fn old_files_go_and_their_messages_with_them() {
     assert_eq!(get(&store, "t", 0, 0, "*").status, GetStatus::OffsetTooSmall);
     assert_eq!(store.delete_older_than(Duration::from_secs(3600)).unwrap(), 0);
     std::thread::sleep(Duration::from_millis(5));
+    put_many(&store, "other", 1);
+    store.flush().unwrap();
     assert!(store.delete_older_than(Duration::from_millis(1)).unwrap() > 0);
     check_store(&store);
     let ends: Vec<_> = (0..3).map(|queue| store.queue("t", queue).range().unwrap().end).collect();

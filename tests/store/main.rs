@@ -1,5 +1,7 @@
 //! What a store promises its user: answers of RocketMQ, limits, order, waiting, deletion, failures.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure, with what led to it, is what a test is for")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;

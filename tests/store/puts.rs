@@ -46,7 +46,7 @@ fn a_record_must_fit_a_file_with_8_bytes_to_spare() {
     let most = 16 * 1024 - 8 - empty;
     match store.put(Message::new("t").owned_body(vec![0; most + 1])) {
         Err(Error::TooLarge { field: "record", value, limit }) => {
-            assert_eq!((value, limit), (16 * 1024 - 7, 16 * 1024 - 8))
+            assert_eq!((value, limit), (16 * 1024 - 7, 16 * 1024 - 8));
         }
         other => panic!("{other:?}"),
     }

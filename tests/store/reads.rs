@@ -49,6 +49,7 @@ fn every_status_of_rocketmq() {
     store.put(Message::new("t").tags("a")).unwrap();
     store.flush().unwrap();
     assert!(store.delete_before(LogOffset::new(3 * 16 * 1024)).unwrap() >= 2);
+    store.topics().unwrap();
     assert_eq!(answer(0, "*"), (GetStatus::OffsetTooSmall, 0, 40, 40, 41));
     assert_eq!(answer(40, "*"), (GetStatus::Found, 1, 41, 40, 41));
     check_store(&store);
@@ -191,6 +192,7 @@ fn a_query_has_bounds_in_ms_and_the_newest_first_over_many_files() {
         let key = ["Aa", "BB"][(number % 2) as usize];
         store.put(Message::new("t").key(key).key("all").property("UNIQ_KEY", format!("u{number}"))).unwrap();
     }
+    store.topics().unwrap();
     assert!(std::fs::read_dir(dir.path().join("index")).unwrap().count() > 3);
     let times = |key: &str, range: std::ops::RangeInclusive<i64>| -> Vec<i64> {
         store.query("t", key, range).unwrap().map(|found| found.unwrap().store_ms()).collect()
