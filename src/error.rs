@@ -5,8 +5,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::offset::LogOffset;
-
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -139,13 +137,6 @@ pub struct Corruption {
     pub range: Range<u64>,
     /// What does not fit.
     pub reason: String,
-}
-
-impl Corruption {
-    /// Names damage of the log.
-    pub(crate) fn log(path: PathBuf, range: Range<LogOffset>, reason: impl Into<String>) -> Self {
-        Self { path, range: range.start.get()..range.end.get(), reason: reason.into() }
-    }
 }
 
 impl Error {

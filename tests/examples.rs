@@ -162,7 +162,7 @@ fn ipv6_hosts_stand_in_brackets_and_are_shortened() {
         assert_eq!((&record["born_host"], &record["store_host"]), (&json!(host), &json!(host)));
         let id = put["message_id"].as_str().expect("an id is text");
         assert_eq!(id.len(), if host.starts_with('[') { 56 } else { 32 });
-        assert_eq!(store.json(&["msg", id]), [record.clone()]);
+        assert_eq!(store.json(&["msg", id]), std::slice::from_ref(record));
     }
     assert_eq!(records.len(), hosts.len());
 }

@@ -12,7 +12,7 @@ use super::read::{Found, Rules, candidates};
 use super::reader::{LogFile, Reader};
 use crate::disk::{OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
-use crate::format::record::{BLANK_BYTES, RecordView, Transaction};
+use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction};
 use crate::mapped_file::list_log_files;
 use crate::offset::LogOffset;
 use crate::side::{Watermark, create_abort};
@@ -58,6 +58,8 @@ pub(crate) struct Inspection {
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
     pub(crate) scanned_bytes: u64,
+    /// The rules by which the log was judged.
+    pub(crate) rules: Rules,
     /// Zeros are put from the tail up to here: all that the last session may have written to, or what is not zero
     /// where nobody knows that.
     pub(crate) zero_end: u64,
@@ -95,6 +97,7 @@ pub(crate) fn inspect(search: Search<'_>, visit: &mut dyn FnMut(&RecordView<'_>)
     let torn_end = inspection.torn.as_ref().map_or(0, |torn| torn.end.get());
     inspection.zero_end = allocated.map_or(torn_end, |allocated| allocated.min(end));
     inspection.sort_corruptions();
+    inspection.rules = scan.search.rules;
     Ok(inspection)
 }
 
@@ -147,6 +150,7 @@ fn list(search: &Search<'_>) -> Result<Inspection> {
         corruptions: Vec::new(),
         blanks: Vec::new(),
         scanned_bytes: 0,
+        rules: search.rules,
         zero_end: 0,
     };
     // The first file stays even if it is empty: its name says where the log begins.
@@ -378,7 +382,13 @@ impl LogScan<'_> {
         self.reader.read_at(offset, &mut bytes)?;
         if crc32c::crc32c(&bytes) == last.crc32c {
             inspection.last = Some((offset, last.bytes));
-            inspection.last_ms = RecordView::decode(&bytes).map_or(0, |record| record.store_ms());
+            let record = RecordView::decode(&bytes).ok();
+            inspection.last_ms = record.map_or(0, |record| record.store_ms());
+            let lacks_crc = record.is_some_and(|record| record.crc_property() == CrcProperty::Absent);
+            if lacks_crc && self.search.rules.crc_from.is_some_and(|from| from <= last.offset) {
+                // The record is as it was written, so what asks for its CRC is out of date.
+                self.search.rules.crc_from = None;
+            }
         } else {
             inspection.corrupt(offset..offset + len, "the last durable record is not the one that was written");
         }

@@ -123,7 +123,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         return Err(Error::Corrupt(corruption.clone()));
     }
     format.record_crc_from = match options.crc {
-        RecordCrc::On => Some(rules.crc_from.unwrap_or(found.tail)),
+        RecordCrc::On => Some(found.rules.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
     begin_session(&side, lock.as_ref(), ours, &format)?;

@@ -13,6 +13,8 @@ use crate::view::MessageView;
 
 /// Where a file is not mapped it is read in pieces of this size.
 const PIECE_BYTES: u64 = 1024 * 1024;
+/// A single record is looked for in a piece of this size.
+const SINGLE_BYTES: u64 = 4096;
 
 /// What a scan meets.
 #[derive(Debug, Clone)]
@@ -78,7 +80,7 @@ impl CommitLog {
         if let Some(known) = self.known_damage(offset.get()) {
             return Err(Error::Corrupt(known));
         }
-        let window = self.window(&file, offset.get())?;
+        let window = self.window(&file, offset.get(), SINGLE_BYTES)?;
         match self.shared.rules.judge(&window, offset.get(), file.end() - offset.get()) {
             Found::Record(_) => MessageView::new(&window).map_err(|error| {
                 let range = offset.get()..offset.get() + 8;
@@ -109,7 +111,7 @@ impl CommitLog {
             let next = LogOffset::new(known.range.end).min(end);
             return Ok(Some((ScanItem::Damaged(known), next)));
         }
-        let window = self.window(&file, at.get())?;
+        let window = self.window(&file, at.get(), SINGLE_BYTES)?;
         match self.shared.rules.judge(&window, at.get(), file.end() - at.get()) {
             Found::Record(record) => {
                 let next = at + u64::from(record.record_bytes());
@@ -155,7 +157,7 @@ impl CommitLog {
         let mut at = from.get().max(self.range().start.get());
         while at < stop {
             let Some(file) = self.shared.files.find(at) else { break };
-            let window = self.window(&file, at)?;
+            let window = self.window(&file, at, PIECE_BYTES)?;
             let (next, flow) = self.walk_window(&file, &window, at..stop, visit)?;
             at = next;
             if flow.is_break() {
@@ -219,10 +221,10 @@ impl CommitLog {
         // A part is published a moment before it counts as written.
         let published = (file.base() + file.published()).min(self.range().end.get());
         while from < published {
-            let window = self.window(file, from)?;
+            let window = self.window(file, from, PIECE_BYTES)?;
             for distance in candidates(&window) {
                 let start = from + distance as u64;
-                let record = self.window(file, start)?;
+                let record = self.window(file, start, SINGLE_BYTES)?;
                 if start < published
                     && let Found::Record(_) = self.shared.rules.judge(&record, start, file.end() - start)
                 {
@@ -235,12 +237,12 @@ impl CommitLog {
     }
 
     /// Published bytes from `at` on: all of them where the file is mapped, else a piece that has the record at `at`.
-    fn window(&self, file: &Arc<MappedFile>, at: u64) -> Result<Slice> {
+    fn window(&self, file: &Arc<MappedFile>, at: u64, piece_bytes: u64) -> Result<Slice> {
         let (position, published) = (at - file.base(), file.published());
         if file.is_mapped() {
             return file.slice(position.min(published)..published);
         }
-        let piece = file.slice(position..published.min(position + PIECE_BYTES))?;
+        let piece = file.slice(position..published.min(position + piece_bytes))?;
         let size = piece.first_chunk().map_or(0, |word| u64::from(u32::from_be_bytes(*word)));
         if size <= piece.len() as u64 || size > published - position {
             return Ok(piece);

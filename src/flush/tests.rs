@@ -363,7 +363,7 @@ fn put_again(fake: Arc<Fake>, service: Arc<FlushService>, left: u64, done: std::
     let target = Arc::clone(&service);
     target.on_durable(end, move |outcome| {
         outcome.unwrap();
-        if left % 2 == 0 {
+        if left.is_multiple_of(2) {
             service.wait_durable(fake.append(1)).unwrap();
             service.pump().unwrap();
         }

@@ -139,6 +139,10 @@ impl IndexFile {
         Ok(self.header().filter(|_| bytes == self.layout.file_bytes()))
     }
 
+    pub(super) fn layout(&self) -> IndexLayout {
+        self.layout
+    }
+
     /// Length and time on the disk.
     pub(super) fn info(&self) -> Result<FileInfo> {
         self.storage.open(&self.path, OpenMode::Read)?.info()

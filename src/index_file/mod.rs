@@ -15,6 +15,7 @@
 //! ```
 
 mod chain;
+mod check;
 mod detect;
 mod file;
 mod name;
@@ -24,6 +25,7 @@ mod state;
 mod tests;
 
 pub(crate) use chain::Candidates;
+pub(crate) use check::Entries;
 pub(crate) use detect::detect_layout;
 pub use file::IndexFile;
 pub(crate) use set::IndexSet;

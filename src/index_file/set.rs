@@ -216,7 +216,7 @@ impl IndexSet {
         Ok(count)
     }
 
-    fn snapshot(&self) -> Vec<Arc<IndexFile>> {
+    pub(super) fn snapshot(&self) -> Vec<Arc<IndexFile>> {
         lock(&self.files).clone()
     }
 }

@@ -8,7 +8,9 @@ use super::get::Fetched;
 use crate::commit_log::ScanItem;
 use crate::dispatch::for_each_target;
 use crate::error::{Corruption, Error, Result};
+use crate::format::java_hash::index_key_hash;
 use crate::format::record::Transaction;
+use crate::index_file::Entries;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::view::MessageView;
 
@@ -40,16 +42,19 @@ impl MessageStore {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
     pub fn verify(&self) -> Result<VerifyReport> {
+        let end = self.shared.visible_end();
         self.shared.dispatch_all()?;
         let mut report = VerifyReport::default();
         self.verify_opening(&mut report);
         let mut queues: HashMap<(String, i32), Expected> = HashMap::new();
+        let mut index = self.shared.index.entries()?;
         for item in self.scan(LogOffset::ZERO) {
             match item? {
+                ScanItem::Record(record) if record.log_offset() >= end => break,
                 ScanItem::Record(record) => {
                     report.records += 1;
                     expect(&record, &mut queues);
-                    self.verify_keys(&record, &mut report)?;
+                    self.verify_keys(&record, &mut index, &mut report)?;
                 }
                 ScanItem::Damaged(corruption) => {
                     let known = report.damages.iter().any(|known| known.range == corruption.range);
@@ -60,12 +65,27 @@ impl MessageStore {
                 ScanItem::Blank(_) => {}
             }
         }
+        if end > LogOffset::ZERO {
+            while let Some((offset, _)) = index.next_until(LogOffset::new(end.get() - 1))? {
+                self.check_lone(offset, &mut report);
+            }
+        }
+        report.damages.append(&mut index.damages);
         let mut queues: Vec<_> = queues.into_iter().collect();
         queues.sort_by(|a, b| a.0.cmp(&b.0));
         for ((topic, queue_id), expected) in queues {
             self.verify_queue(&topic, queue_id, &expected, &mut report)?;
         }
         Ok(report)
+    }
+
+    /// An index entry without a record is damage, unless the record is gone or damaged itself.
+    fn check_lone(&self, offset: LogOffset, report: &mut VerifyReport) {
+        let log = &self.shared.log;
+        if offset >= log.range().start && log.known_damage(offset.get()).is_none() {
+            let (path, range) = (self.shared.side.root().join("index"), offset.get()..offset.get());
+            report.damages.push(Corruption { path, range, reason: "an index entry belongs to no record".to_owned() });
+        }
     }
 
     fn verify_opening(&self, report: &mut VerifyReport) {
@@ -93,26 +113,29 @@ impl MessageStore {
         }
     }
 
-    fn verify_keys(&self, record: &MessageView, report: &mut VerifyReport) -> Result<()> {
-        if record.sys_flag().transaction() == Transaction::Rollback {
-            return Ok(());
-        }
-        let topic = record.topic();
-        for key in record.unique_key().into_iter().chain(record.keys()) {
-            report.index_entries += 1;
-            let times = record.store_ms()..=record.store_ms();
-            let mut candidates = self.shared.index.candidates(&topic, &key, times);
-            let found = candidates.any(|offset| offset.is_ok_and(|offset| offset == record.log_offset()));
-            if !found {
-                let (start, end) = (record.log_offset().get(), record.end().get());
-                let reason = format!("the record's key {key:?} is not in the index");
-                report.damages.push(Corruption {
-                    path: self.shared.side.root().join("index"),
-                    range: start..end,
-                    reason,
-                });
+    /// Compares a record's keys with the entries that the index has for it.
+    fn verify_keys(&self, record: &MessageView, index: &mut Entries, report: &mut VerifyReport) -> Result<()> {
+        let at = record.log_offset();
+        let mut found = Vec::new();
+        while let Some((offset, hash)) = index.next_until(at)? {
+            if offset == at {
+                found.push(hash);
+            } else {
+                self.check_lone(offset, report);
             }
         }
+        let topic = record.topic();
+        let is_indexed = record.sys_flag().transaction() != Transaction::Rollback;
+        let keys = record.unique_key().into_iter().chain(record.keys()).filter(|_| is_indexed);
+        let mut expected: Vec<u32> = keys.map(|key| index_key_hash(&topic, &key)).collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        if found != expected {
+            let (path, range) = (self.shared.side.root().join("index"), at.get()..record.end().get());
+            let reason = "the index does not have just the record's keys".to_owned();
+            report.damages.push(Corruption { path, range, reason });
+        }
+        report.index_entries += found.len() as u64;
         Ok(())
     }
 

@@ -96,7 +96,7 @@ fn shown(name: &str, options: StoreOptions, whole: &Whole) {
     let store = MessageStore::open(options).unwrap_or_else(|error| panic!("{name}: {error}"));
     check_named(name, &store, whole);
     let content = Content::read(&store);
-    assert_eq!(content.damaged, [whole.damage.clone()], "{name}");
+    assert_eq!(content.damaged, std::slice::from_ref(&whole.damage), "{name}");
     check_records(name, &content.records, &whole.records);
     check_entries(name, &content.queues, &whole.queues);
     check_keys(name, &query(&store, &whole.keys), &whole.keys);
@@ -110,7 +110,7 @@ fn salvaged(name: &str, options: impl Fn() -> StoreOptions, whole: &Whole) {
     let store = open();
     check_named(name, &store, whole);
     let content = Content::read(&store);
-    assert_eq!(content.damaged, [whole.damage.clone()], "{name}");
+    assert_eq!(content.damaged, std::slice::from_ref(&whole.damage), "{name}");
     check_records(name, &content.records, &whole.records);
     check_entries(name, &content.queues, &whole.queues);
     check_readers(&store, &content);
@@ -130,7 +130,7 @@ fn salvaged(name: &str, options: impl Fn() -> StoreOptions, whole: &Whole) {
 fn check_named(name: &str, store: &MessageStore, whole: &Whole) {
     let named = &store.recovery_report().corruptions;
     let ranges: Vec<_> = named.iter().map(|damage| damage.range.clone()).collect();
-    assert_eq!(ranges, [whole.damage.clone()], "{name}: {named:?}");
+    assert_eq!(ranges, std::slice::from_ref(&whole.damage), "{name}: {named:?}");
 }
 
 /// Compares the entries of whole records; the end of a queue whose last record is damaged cannot be known.
