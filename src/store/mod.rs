@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
 use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
@@ -276,6 +278,30 @@ impl MessageStore {
     /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
     pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
         self.shared.flush.on_durable(end, callback);
+    }
+
+    /// Returns a channel that gets one answer: when everything below `end` is durable, or cannot be any more. For a
+    /// thread that keeps many messages in flight and waits for whichever is done first.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).flush(FlushPolicy::Sync))?;
+    /// let answers: Vec<_> = (0..3)
+    ///     .map(|_| store.append(Message::new("orders")).map(|appended| store.durable_receiver(appended.end())))
+    ///     .collect::<Result<_, _>>()?;
+    /// for answer in answers {
+    ///     answer.recv()??;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn durable_receiver(&self, end: LogOffset) -> Receiver<Result<()>> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        // Who no longer wants the answer has dropped the receiver.
+        self.on_durable(end, move |answer| drop(sender.send(answer)));
+        receiver
     }
 
     /// Numbers about the store.
