@@ -133,6 +133,20 @@ impl CommitLog {
         Some(Corruption { range: at..known.range.end, ..known.clone() })
     }
 
+    /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
+    pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
+        let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
+        let mut found = None;
+        self.walk(LogOffset::new(file.base()), at + 1, u64::MAX, &mut |walked| {
+            match walked {
+                Walked::Damaged(corruption) if corruption.range.contains(&at.get()) => found = Some(corruption),
+                _ => return Ok(ControlFlow::Continue(())),
+            }
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
     fn damaged_item(
         &self,
         file: &Arc<MappedFile>,

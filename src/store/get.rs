@@ -176,9 +176,17 @@ impl MessageStore {
             _ if from < range.start => (GetStatus::OffsetTooSmall, range.start),
             _ if from == range.end => (GetStatus::OffsetOverflowOne, from),
             _ if from > range.end => (GetStatus::OffsetOverflowBadly, range.end),
-            _ => return self.shared.select(&queue, from, limits, filter),
+            _ => (GetStatus::Found, from),
         };
-        Ok(GetResult::empty(status, next, range))
+        let mut result = match status {
+            GetStatus::Found => self.shared.select(&queue, from, limits, filter)?,
+            _ => GetResult::empty(status, next, range),
+        };
+        if !self.shared.log.is_grouped() {
+            // Every message that has its place can be read, whether its entry is there already or not.
+            result.range.end = result.range.end.max(queue.cursor().next());
+        }
+        Ok(result)
     }
 }
 
@@ -282,19 +290,15 @@ impl Shared {
         let message = match self.log.read(at) {
             Ok(message) => message,
             Err(Error::OutOfRange { .. }) => return Ok(Fetched::Wrong),
-            // No record begins there: the entry is wrong, unless the log is.
-            Err(Error::Corrupt(corruption)) if self.is_known_damage(&corruption) => {
-                return Err(Error::Corrupt(corruption));
-            }
-            Err(Error::Corrupt(_)) => return Ok(Fetched::Wrong),
+            // No record begins there: the log is damaged, or else the entry is wrong.
+            Err(Error::Corrupt(_)) => match self.log.damage_at(at)? {
+                Some(corruption) => return Err(Error::Corrupt(corruption)),
+                None => return Ok(Fetched::Wrong),
+            },
             Err(error) => return Err(error),
         };
         let fits = self.dispatcher.is_entry_of(&message.record(), (queue.topic(), queue.queue_id()), item);
         Ok(if fits { Fetched::Message(message) } else { Fetched::Wrong })
-    }
-
-    fn is_known_damage(&self, corruption: &crate::Corruption) -> bool {
-        self.dispatcher.damages().iter().any(|known| known.range.contains(&corruption.range.start))
     }
 
     fn no_record(&self, queue: &ConsumeQueue, item: &QueueItem) -> Error {

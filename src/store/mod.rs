@@ -319,6 +319,7 @@ impl MessageStore {
             rebuilt_queues: shared.rebuilt.load(Ordering::Relaxed),
             pinned_bytes: shared.log.pinned_deleted_bytes(),
             clock_jumps: shared.log.clock_jumps(),
+            damages: shared.dispatcher.damages(),
         }
     }
 

@@ -60,4 +60,6 @@ pub struct Stats {
     pub pinned_bytes: u64,
     /// How often the wall clock was found far behind the last store time.
     pub clock_jumps: u64,
+    /// Damage of the log that dispatch met.
+    pub damages: Vec<Corruption>,
 }

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod log_damage;
 mod log_files;
 mod side_files;
 mod stores;

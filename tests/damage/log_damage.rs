@@ -1,0 +1,36 @@
+//! Damage of the log that is met when a message is read.
+//!
+//! A reader that met a damaged record once took the queue's entry for the wrong one: the queue was built anew without
+//! it, and the message was skipped without a word. Now the scan of the record's file decides which of the two is wrong.
+
+use std::fs;
+
+use mqlog::{Error, GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
+
+#[test]
+fn a_damaged_record_is_an_error_for_its_message_and_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(64 * 1024);
+    let store = MessageStore::open(options()).unwrap();
+    let puts: Vec<_> = (0..10).map(|n| store.put(Message::new("t").owned_body(vec![n; 100])).unwrap()).collect();
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[puts[4].log_offset.get() as usize + 100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    for _ in 0..2 {
+        let store = MessageStore::open(options()).unwrap();
+        let from = puts[4].queue_offset;
+        let got = store.get("t", 0, from, GetLimits::default(), &TagFilter::all());
+        let Err(Error::Corrupt(damage)) = got else { panic!("{got:?}") };
+        assert_eq!(damage.range, puts[4].log_offset.get()..puts[5].log_offset.get());
+        let before = store.get("t", 0, QueueOffset::ZERO, GetLimits::default(), &TagFilter::all()).unwrap();
+        assert_eq!((before.messages.len(), before.next), (4, from));
+        let items: Vec<_> = store.queue("t", 0).iter_from(QueueOffset::ZERO).collect();
+        let failed: Vec<_> = items.iter().enumerate().filter(|(_, item)| item.is_err()).map(|(at, _)| at).collect();
+        assert_eq!((items.len(), failed), (10, vec![4]));
+        assert_eq!(store.stats().rebuilt_queues, 0, "nothing is wrong with the queue");
+        store.close().unwrap();
+    }
+}
