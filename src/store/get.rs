@@ -225,7 +225,9 @@ impl Shared {
                 let missing = result.messages.is_empty() && scanned == 0;
                 if missing {
                     result.status = GetStatus::OffsetFoundNull;
-                    result.next = result.next + 1;
+                    // As RocketMQ: on with the next file of the queue.
+                    let per_file = u64::from(self.format.queue_file_entries);
+                    result.next = result.next + (per_file - result.next.get() % per_file);
                 }
                 break;
             }
