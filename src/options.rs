@@ -205,7 +205,7 @@ impl StoreOptions {
         self
     }
 
-    /// A checkpoint is written after this many bytes of log. Default 256 MiB. What a crash leaves to dispatch again is
+    /// A checkpoint is written after this many bytes of log, and of a rebuild. Default 256 MiB. What a crash leaves to dispatch again is
     /// at most about this much.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {

@@ -17,9 +17,6 @@ use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::side::{Derived, DerivedFile, Frame, QueueState, SideFolder};
 
-/// A rebuild is checkpointed after this much of the log.
-const SAVE_BYTES: u64 = 256 << 20;
-
 /// The parts that are put right.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -28,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) queues: Arc<QueueTable>,
     pub(crate) index: Arc<IndexSet>,
     pub(crate) levels: DelayLevels,
+    /// A rebuild is checkpointed after this much of the log.
+    pub(crate) save_bytes: u64,
 }
 
 /// What recovery did.
@@ -159,7 +158,7 @@ fn rebuild(parts: &Parts, watcher: Watcher<'_>) -> Result<Recovered> {
     let mut saved = range.start;
     let repaired = compare(&dispatcher, &parts.queues, &Selection::ALL, range.clone(), &mut |cursor| {
         watcher(cursor.at, range.end);
-        if cursor.at.get().saturating_sub(saved.get()) >= SAVE_BYTES {
+        if cursor.at.get().saturating_sub(saved.get()) >= parts.save_bytes {
             parts.save_rebuild(cursor)?;
             saved = cursor.at;
         }

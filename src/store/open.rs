@@ -179,5 +179,6 @@ fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -
     let clock = Arc::clone(&options.clock);
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
     let (queues, index) = (Arc::new(queues), Arc::new(index));
-    Ok((Parts { log: opened.log.clone(), side, queues, index, levels }, [queue_strays, index_strays].concat()))
+    let (log, save_bytes) = (opened.log.clone(), options.checkpoint_bytes);
+    Ok((Parts { log, side, queues, index, levels, save_bytes }, [queue_strays, index_strays].concat()))
 }

@@ -4,6 +4,7 @@
 //! it, and the message was skipped without a word. Now the scan of the record's file decides which of the two is wrong.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mqlog::{Error, GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
 
@@ -33,4 +34,30 @@ fn a_damaged_record_is_an_error_for_its_message_and_for_no_other() {
         assert_eq!(store.stats().rebuilt_queues, 0, "nothing is wrong with the queue");
         store.close().unwrap();
     }
+}
+
+#[test]
+fn a_rebuild_that_is_stopped_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(1 << 20).checkpoint_bytes(1 << 20);
+    let store = MessageStore::open(options()).unwrap();
+    for n in 0..40_000 {
+        let topic = ["early", "both", "late"][usize::from(n > 10_000) + usize::from(n > 30_000)];
+        store.put(Message::new(topic).key(n.to_string()).owned_body(vec![b'b'; 100])).unwrap();
+    }
+    let end = store.log_range().end;
+    store.close().unwrap();
+    fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+
+    let stopped = options().on_progress(move |at, _| assert!(at.get() < end.get() / 2, "stopped on purpose"));
+    assert!(catch_unwind(AssertUnwindSafe(|| MessageStore::open(stopped))).is_err());
+
+    let store = MessageStore::open(options()).unwrap();
+    let report = store.recovery_report();
+    assert!(!report.foreign_writer && !report.index_rebuilt, "{report:?}");
+    assert_eq!(report.queues_compared, 0, "what the stopped rebuild had done is believed");
+    let counts = ["early", "both", "late"].map(|topic| store.queue(topic, 0).iter_from(QueueOffset::ZERO).count());
+    assert_eq!(counts, [10_001, 20_000, 9_999]);
+    assert_eq!(store.verify().unwrap().damages, []);
+    store.close().unwrap();
 }
