@@ -83,12 +83,19 @@ fn set(options: StoreOptions, name: &str, value: &str) -> Result<StoreOptions, S
 
 fn import(options: StoreOptions) -> Result<(), String> {
     let store = MessageStore::open(options).map_err(|error| error.to_string())?;
-    let put = put_lines(&store, io::stdin().lock(), io::stdout().lock());
-    let closed = store.close().map_err(|error| format!("closing the store: {error}"));
+    let mut number = 0;
+    let put = put_lines(&store, &mut number, io::stdin().lock(), io::stdout().lock());
+    let closed = store.close().map_err(|error| format!("line {number}: closing the store after it: {error}"));
     put.and(closed)
 }
 
-fn put_lines(store: &MessageStore, mut input: impl BufRead, mut output: impl Write) -> Result<(), String> {
+/// Puts line after line; `last` is the number of the last one that was read.
+fn put_lines(
+    store: &MessageStore,
+    last: &mut u64,
+    mut input: impl BufRead,
+    mut output: impl Write,
+) -> Result<(), String> {
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
@@ -97,6 +104,7 @@ fn put_lines(store: &MessageStore, mut input: impl BufRead, mut output: impl Wri
         if read == 0 {
             break;
         }
+        *last = number;
         if line.trim_ascii().is_empty() {
             continue;
         }

@@ -94,6 +94,10 @@ pub(crate) fn complain(message: &str) {
 }
 
 fn run(args: &Args, output: &mut Output) -> Result<Verdict, Failure> {
+    if args.store.is_dir() && !["commitlog", "lock"].iter().any(|name| args.store.join(name).exists()) {
+        let reason = "the folder holds no store: neither commitlog nor lock is in it".to_owned();
+        return Err(Error::InvalidOption { option: "STORE", reason }.into());
+    }
     let store = MessageStore::open(StoreOptions::new(&args.store).read_only(true))?;
     match &args.command {
         Command::Summary => summary::show(&store, &args.store, output)?,
