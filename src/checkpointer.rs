@@ -99,15 +99,13 @@ impl Checkpointer {
     /// other two: so those never pass the end of the newest file that stays.
     fn tell_rocketmq(&self, store_ms: i64) -> Result<()> {
         let index_ms = self.index.newest_full_end_ms().unwrap_or(0).min(store_ms);
-        lower_checkpoint(&self.side, |checkpoint| {
-            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (index_ms, index_ms, index_ms);
-        })
+        stamp_checkpoint(&self.side, index_ms)
     }
 }
 
-/// Changes RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.
-pub(crate) fn lower_checkpoint(side: &SideFolder, change: impl FnOnce(&mut Checkpoint)) -> Result<()> {
-    let mut checkpoint = load_checkpoint(side.storage(), side.root())?.unwrap_or_default();
-    change(&mut checkpoint);
+/// Sets the three stamps of RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.
+pub(crate) fn stamp_checkpoint(side: &SideFolder, ms: i64) -> Result<()> {
+    let known = load_checkpoint(side.storage(), side.root())?.unwrap_or_default();
+    let checkpoint = Checkpoint { log_ms: ms, queue_ms: ms, index_ms: ms, ..known };
     store_checkpoint(side.storage(), side.root(), &checkpoint)
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::checkpointer::lower_checkpoint;
+use crate::checkpointer::stamp_checkpoint;
 use crate::commit_log::{CommitLog, Known};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
@@ -123,7 +123,9 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_
     let end = parts.log.range().end;
     let mut repaired = Vec::new();
     if index_rebuilt || !broken.is_empty() {
-        parts.warn_rocketmq()?;
+        if is_clean {
+            parts.warn_rocketmq()?;
+        }
         if index_rebuilt {
             parts.index.clear()?;
         }
@@ -184,9 +186,7 @@ impl Parts {
 
     /// Says in RocketMQ's checkpoint that nothing of queues and index can be relied on.
     fn warn_rocketmq(&self) -> Result<()> {
-        lower_checkpoint(&self.side, |checkpoint| {
-            (checkpoint.log_ms, checkpoint.queue_ms, checkpoint.index_ms) = (0, 0, 0);
-        })
+        stamp_checkpoint(&self.side, 0)
     }
 
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.

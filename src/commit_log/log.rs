@@ -117,6 +117,12 @@ impl CommitLog {
         self.shared.grouped
     }
 
+    /// The end of what readers may see: in a log that is written in groups a record is visible when it is durable.
+    pub(crate) fn visible_end(&self) -> LogOffset {
+        let progress = self.progress();
+        if self.is_grouped() { progress.flushed() } else { progress.written() }
+    }
+
     /// The store time of the last record.
     pub(crate) fn last_store_ms(&self) -> i64 {
         self.shared.stamps.last_ms()

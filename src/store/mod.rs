@@ -365,9 +365,9 @@ impl Shared {
         if !self.log.is_grouped() {
             self.wake_dispatch();
         }
-        let lag = self.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
+        let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {
-            self.dispatcher.step(self.visible_end())?;
+            self.dispatcher.step(self.log.visible_end())?;
         }
         Ok(appended)
     }
@@ -405,12 +405,6 @@ impl Shared {
         Ok(())
     }
 
-    /// The end of what readers may see: in a log that is written in groups a message is visible when it is durable.
-    fn visible_end(&self) -> LogOffset {
-        let progress = self.log.progress();
-        if self.log.is_grouped() { progress.flushed() } else { progress.written() }
-    }
-
     fn wake_dispatch(&self) {
         let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = &tasks.dispatch {
@@ -420,7 +414,7 @@ impl Shared {
 
     /// Dispatches everything that readers may see now.
     fn dispatch_all(&self) -> Result<()> {
-        self.dispatcher.catch_up(self.visible_end())
+        self.dispatcher.catch_up(self.log.visible_end())
     }
 
     /// As [`dispatch_all`](Self::dispatch_all), but reads go on while the disk is full, without the newest messages.
@@ -431,7 +425,7 @@ impl Shared {
     /// Makes sure that a queue has every entry below its cursor that readers may see, from `from` up to `last`. While
     /// the disk is full, one of them is enough.
     fn dispatch_for(&self, queue: &ConsumeQueue, from: QueueOffset, last: QueueOffset) -> Result<()> {
-        let end = self.visible_end();
+        let end = self.log.visible_end();
         while queue.range().end <= last && queue.cursor().next() > queue.range().end {
             match self.dispatcher.step(end) {
                 Err(error) if error.is_disk_full() && queue.range().end > from => break,

@@ -17,8 +17,7 @@ const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
 pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()> {
     let (log, dispatcher, grouped) = (shared.log.clone(), Arc::clone(&shared.dispatcher), shared.log.is_grouped());
     let dispatch = Task::start("dispatch", options.drive, move || {
-        let progress = log.progress();
-        let end = if grouped { progress.flushed() } else { progress.written() };
+        let end = log.visible_end();
         Ok(if dispatcher.step(end)? < end { Pumped::Again } else { Pumped::Idle(None) })
     })?;
     if grouped {

@@ -42,7 +42,7 @@ impl MessageStore {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
     pub fn verify(&self) -> Result<VerifyReport> {
-        let end = self.shared.visible_end();
+        let end = self.shared.log.visible_end();
         self.shared.dispatch_all()?;
         let mut report = VerifyReport::default();
         self.verify_opening(&mut report);
