@@ -14,7 +14,7 @@ use super::read::Rules;
 use super::reader::LogFile;
 use crate::clock::{Clock, StoreClock};
 use crate::disk::Storage;
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::record::{RecordCrc, encode_blank};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles, write_zeros};
 use crate::offset::LogOffset;
@@ -165,7 +165,7 @@ fn share(
         stamps: StoreClock::new(found.last_ms),
         clock: log_use.clock,
         rules: log_use.rules,
-        damaged: found.corruptions.clone(),
+        damaged: damage_below(&found.corruptions, tail),
         crc: log_use.crc,
         grouped: log_use.grouped,
         closed: AtomicBool::new(false),
@@ -178,6 +178,13 @@ fn share(
         lock: Mutex::new(None),
         creation,
     }
+}
+
+/// The damage that reads have to know of. What is lost behind the tail is reported, but appends use those offsets anew.
+fn damage_below(corruptions: &[Corruption], tail: u64) -> Vec<Corruption> {
+    let below = corruptions.iter().filter(|corruption| corruption.range.start < tail);
+    let cut = |corruption: &Corruption| corruption.range.start..corruption.range.end.min(tail);
+    below.map(|corruption| Corruption { range: cut(corruption), ..corruption.clone() }).collect()
 }
 
 /// Stands for a host that a message does not name: this machine, RocketMQ's usual port.

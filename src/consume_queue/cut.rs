@@ -77,7 +77,9 @@ impl ConsumeQueue {
     }
 
     fn sync_all(&self, unsynced: &Unsynced) -> Result<()> {
-        for file in unsynced.files.clone() {
+        // The files of a queue with a gap are few in a long range.
+        let present = self.files.numbers()?;
+        for file in present.into_iter().filter(|file| unsynced.files.contains(file)) {
             match self.files.open(file).and_then(|open| open.sync()) {
                 // It was written and removed since.
                 Err(error) if is_missing(&error) => {}

@@ -352,6 +352,7 @@ impl Shared {
                 return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
             }
         }
+        light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
         let buffer = BUFFER.take();
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
