@@ -71,7 +71,7 @@ impl Damaged {
     /// Changes a file's bytes with `change`; keeps its time if the input asks for it.
     fn change(&mut self, input: &mut Input<'_>, change: impl FnOnce(&mut Vec<u8>, &mut Input<'_>)) {
         let Some(name) = self.choose(input) else { return };
-        let keep_time = input.byte() % 4 == 0;
+        let keep_time = input.byte().is_multiple_of(4);
         let mut bytes = self.files[&name].bytes.clone();
         change(&mut bytes, input);
         self.put(&name, bytes, keep_time);
@@ -129,7 +129,7 @@ impl Damaged {
     }
 
     fn remove(&mut self, input: &mut Input<'_>) {
-        let is_folder = input.byte() % 4 == 0;
+        let is_folder = input.byte().is_multiple_of(4);
         let Some(name) = self.choose(input) else { return };
         let folder = name.rsplit_once('/').map_or(name.as_str(), |(folder, _)| folder).to_owned();
         self.derived |= is_derived(&name);

@@ -278,12 +278,15 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What an opening took for damaged because something lied to it, the next one may see as what it is; nothing is lost.
-    fn agree(&self, first: &Shown, second: &Shown) {
+    /// A second opening shows what the first one did. What the first one took for damaged because something lied to it,
+    /// the next one may see as what it is, a blank too, which ends the scan of a file: but every message can be read.
+    fn agree(&self, first: &Shown, again: &MessageStore) {
         if self.is_odd() {
-            assert!(first.iter().all(|record| second.contains(record)), "the second opening lost a message");
+            for (at, bytes) in first {
+                assert_eq!(&again.read(LogOffset::new(*at)).unwrap().bytes()[..], bytes);
+            }
         } else {
-            assert!(first == second, "the second opening does not agree with the first");
+            assert!(*first == scan(again), "the second opening does not agree with the first");
         }
     }
 
@@ -345,7 +348,7 @@ impl<'a> Case<'a> {
             let copy = fast_dir();
             write_files(copy.path(), &read_files(root));
             let again = MessageStore::open(self.how.options(copy.path())).unwrap();
-            self.agree(&shown, &scan(&again));
+            self.agree(&shown, &again);
             return;
         }
         store.close().unwrap();
@@ -353,7 +356,7 @@ impl<'a> Case<'a> {
         let report = again.recovery_report();
         assert!(report.clean && report.torn.is_none() && !report.index_rebuilt, "{report:?}");
         assert!(self.is_odd() || report.queues_repaired.is_empty(), "{report:?}");
-        self.agree(&shown, &scan(&again));
+        self.agree(&shown, &again);
         again.put(Message::new("after").body(b"again")).unwrap();
         again.close().unwrap();
     }

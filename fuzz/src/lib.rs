@@ -4,6 +4,7 @@
 //! stable compiler. They use what is public only.
 
 #![allow(unreachable_pub, reason = "a test includes this file as a private module")]
+#![allow(clippy::print_stderr, reason = "what led to a finding is shown to whoever asks for it")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a target reports a failure")]
 
 mod batch_body;

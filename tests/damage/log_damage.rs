@@ -6,6 +6,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use mqlog::format::record::{RecordView, place, seal};
 use mqlog::{Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter};
 
 #[test]
@@ -81,4 +82,30 @@ fn what_is_put_in_the_place_of_a_lost_end_of_the_log_can_be_read() {
     assert_eq!(put.log_offset, LogOffset::ZERO);
     assert_eq!(store.read(put.log_offset).unwrap().body(), b"new");
     assert_eq!(store.scan(LogOffset::ZERO).count(), 1);
+}
+
+/// A record with the largest queue offset there is once led to a panic under the log's lock when the next message of its
+/// queue got its number, and the store took nothing more. Now that queue refuses messages, and the others go on. Found by
+/// fuzzing.
+#[test]
+fn a_queue_whose_numbers_are_at_their_end_takes_no_more_and_the_others_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(64 * 1024);
+    let store = MessageStore::open(options()).unwrap();
+    let put = store.put(Message::new("t")).unwrap();
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    let record = &mut bytes[..put.record_bytes as usize];
+    let store_ms = RecordView::decode(record).unwrap().store_ms();
+    place(record, QueueOffset::MAX.get(), 0, store_ms);
+    seal(record);
+    fs::write(&path, bytes).unwrap();
+    fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+
+    let store = MessageStore::open(options()).unwrap();
+    let refused = store.put(Message::new("t"));
+    assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
+    assert_eq!(store.put(Message::new("other")).unwrap().queue_offset, QueueOffset::ZERO);
+    store.close().unwrap();
 }
