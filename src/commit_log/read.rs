@@ -3,7 +3,8 @@
 //! A record counts as whole if its structure and checksums are right, its stored offset is its position, and it has
 //! the record CRC where every record has one.
 
-use crate::format::record::{BLANK_BYTES, CrcProperty, Item, RecordError, RecordView};
+use crate::format::DecodeError;
+use crate::format::record::{BLANK_BYTES, CrcProperty, Item, RecordView};
 use crate::offset::LogOffset;
 
 /// What a reader of one log has to know to judge a record.
@@ -39,9 +40,9 @@ impl Rules {
             Ok(Item::Blank { bytes }) => {
                 Found::Bad(format!("an end-of-file blank says {bytes} bytes, {left} are left"))
             }
-            Err(RecordError::Zero) => Found::Nothing,
+            Err(DecodeError::Zero) => Found::Nothing,
             // Less than a blank is left: either a full file without blank, or a file whose end is cut.
-            Err(RecordError::TooShort { .. }) if window.iter().all(|byte| *byte == 0) => Found::Nothing,
+            Err(DecodeError::TooShort { .. }) if window.iter().all(|byte| *byte == 0) => Found::Nothing,
             Err(error) => Found::Bad(error.to_string()),
         }
     }

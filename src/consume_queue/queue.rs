@@ -12,8 +12,9 @@ use super::entry_files::{EntryFiles, QueueSizes, Shared};
 use super::extension::Extension;
 use crate::disk::Storage;
 use crate::error::{Error, Result};
+use crate::format::DecodeError;
 use crate::format::names::is_folder_name;
-use crate::format::queue_entry::{BatchEntry, EntryError, QueueEntry};
+use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::{QueueCursor, QueueOffset};
 use crate::progress::lock;
 
@@ -284,7 +285,7 @@ impl ConsumeQueue {
     }
 
     /// Decodes what may be an entry.
-    pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, EntryError> {
+    pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, DecodeError> {
         // A batch entry begins with a plain one.
         let Some(entry) = QueueEntry::decode(bytes)? else { return Ok(None) };
         let batch = if self.files.is_batch { BatchEntry::decode(bytes)? } else { None };
