@@ -241,7 +241,8 @@ fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Er
     if value > limit { Err(Error::TooLarge { field, value, limit }) } else { Ok(()) }
 }
 
-fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
+/// Refuses a part of a message for which something does not hold.
+pub(crate) fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::InvalidMessage { field, reason: otherwise.to_owned() }) }
 }
 

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex};
 
 use super::entry_files::{EntryFiles, Extension, QueueSizes, Shared};
 use crate::disk::Storage;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::DecodeError;
 use crate::format::names::is_folder_name;
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
+use crate::message::check_that;
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::progress::lock;
 
@@ -134,12 +135,12 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidMessage`] if the topic cannot be a folder's name
-    /// - [`Error::InvalidOption`] if `file_entries` is 0
-    /// - [`Error::Corrupt`] if a file has another length
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::InvalidMessage`](crate::Error::InvalidMessage) if the topic cannot be a folder's name
+    /// - [`Error::InvalidOption`](crate::Error::InvalidOption) if `file_entries` is 0
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a file has another length
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     pub fn open(root: impl AsRef<Path>, topic: &str, queue_id: i32, file_entries: u32) -> Result<Self> {
-        check_topic(topic)?;
+        check_that("topic", is_folder_name(topic), "it cannot name a folder")?;
         let (root, new_dir) = (root.as_ref(), root.as_ref().join("mqlog").join("new"));
         let sizes =
             QueueSizes { queue_file_entries: file_entries, batch_queue_file_entries: file_entries, max_open_files: 4 };
@@ -164,21 +165,17 @@ impl ConsumeQueue {
     }
 
     /// The topic.
-    #[must_use]
     pub fn topic(&self) -> &str {
         &self.files.topic
     }
 
     /// The number of the queue in its topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.files.queue_id
     }
 
     /// Which messages are in the queue.
-    #[must_use]
-    #[doc(alias = "minOffsetInQueue")]
-    #[doc(alias = "maxOffsetInQueue")]
+    #[doc(alias("minOffsetInQueue", "maxOffsetInQueue"))]
     pub fn range(&self) -> Range<QueueOffset> {
         let extent = self.extent();
         QueueOffset::new(extent.min)..QueueOffset::new(extent.next)
@@ -186,7 +183,6 @@ impl ConsumeQueue {
 
     /// The offset that the queue's next message will get; never below the end of [`range`](Self::range) unless the
     /// queue was truncated.
-    #[must_use]
     pub fn cursor(&self) -> &QueueCursor {
         &self.cursor
     }
@@ -197,8 +193,8 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if an entry does not decode, or an extension unit is missing
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode, or an extension unit is missing
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     pub fn read(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         self.stable(|extent| {
             let mut extension = Extension::new(&self.files);
@@ -219,8 +215,8 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if an entry does not decode
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     /// - whatever `store_ms` returns
     ///
     /// # Examples
@@ -275,8 +271,8 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if an entry does not decode
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     #[doc(alias = "correctMinOffset")]
     pub fn raise_min(&self, log_start: LogOffset) -> Result<()> {
         let _writer = lock(&self.writer);
@@ -399,12 +395,4 @@ impl ConsumeQueue {
             None => QueueItem { queue_offset: index.into(), count: 1, entry, store_ms: None },
         }))
     }
-}
-
-/// Refuses a topic that cannot be the name of a folder.
-pub(super) fn check_topic(topic: &str) -> Result<()> {
-    if is_folder_name(topic) {
-        return Ok(());
-    }
-    Err(Error::InvalidMessage { field: "topic", reason: format!("{topic:?} cannot be the name of a folder") })
 }

@@ -71,7 +71,7 @@ impl QueueEntry {
 /// let address = ExtensionAddress::new(100).expect("small enough");
 /// assert_eq!(address.to_tags_code(), i64::MIN + 100);
 /// assert_eq!(ExtensionAddress::from_tags_code(i64::MIN + 100), Some(address));
-/// assert!(!ExtensionAddress::is_address(i32::MIN.into()));
+/// assert_eq!(ExtensionAddress::from_tags_code(i32::MIN.into()), None);
 /// ```
 ///
 /// # Source
@@ -90,14 +90,9 @@ impl ExtensionAddress {
         if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 { Some(Self(offset)) } else { None }
     }
 
-    /// Tells whether an entry's tags code is an address.
-    pub const fn is_address(tags_code: i64) -> bool {
-        tags_code <= Self::MAX_TAGS_CODE
-    }
-
     /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
     pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
-        if Self::is_address(tags_code) { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
+        if tags_code <= Self::MAX_TAGS_CODE { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
     }
 
     /// Returns what an entry holds.

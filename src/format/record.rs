@@ -15,8 +15,8 @@ pub use super::record_layout::{
     body_crc, write_crc_digits,
 };
 use super::record_layout::{
-    BODY_CRC_AT, BORN_HOST_AT, BORN_MS_AT, CRC_PROPERTY, FLAG_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, MAX_HEADER_BYTES,
-    QUEUE_ID_AT, QUEUE_OFFSET_AT, SYS_FLAG_AT, mask_crc,
+    BODY_CRC_AT, BORN_HOST_AT, CRC_PROPERTY, LOG_OFFSET_AT, Layout, MAGIC_AT, MAX_HEADER_BYTES, QUEUE_OFFSET_AT,
+    SYS_FLAG_AT, mask_crc,
 };
 
 /// From this length on, combining two CRCs costs less than reading the body twice.
@@ -126,9 +126,9 @@ record! {
     }
     head of layout {
         /// The queue of the topic.
-        queue_id: i32 at QUEUE_ID_AT..,
+        queue_id: i32 at 12..,
         /// The user's flag.
-        flag: i32 at FLAG_AT..,
+        flag: i32 at 16..,
         /// The message's number in its queue; 0 in prepared and rolled-back records.
         queue_offset: u64 = "queue offset" at QUEUE_OFFSET_AT..,
         /// The position in the log that the record says it has.
@@ -136,7 +136,7 @@ record! {
         /// The system flag; its two host bits are set from the hosts.
         sys_flag: SysFlag at SYS_FLAG_AT..,
         /// When the producer made the message, in ms since 1970.
-        born_ms: i64 at BORN_MS_AT..,
+        born_ms: i64 at 40..,
         /// Where the producer is.
         born_host: SocketAddr = "born host's port" at BORN_HOST_AT..layout.store_ms,
         /// When the message was stored, in ms since 1970.
@@ -146,7 +146,7 @@ record! {
         /// How often a consumer gave the message back.
         reconsume_times: i32 at layout.reconsume_times..,
         /// The log offset of the transaction's prepared record, else 0.
-        prepared_transaction_offset: i64 at layout.prepared_transaction_offset..,
+        prepared_transaction_offset: i64 at layout.reconsume_times + 4..,
     }
 }
 
@@ -190,7 +190,7 @@ impl RecordFields<'_> {
         BigEndian::write_u32(&mut head, record_bytes as u32);
         BigEndian::write_u32(&mut head[MAGIC_AT..], self.version.magic());
         BigEndian::write_u32(&mut head[BODY_CRC_AT..], body_crc(self.body));
-        BigEndian::write_u32(&mut head[layout.body_length..], self.body.len() as u32);
+        BigEndian::write_u32(&mut head[layout.body - 4..], self.body.len() as u32);
         out.reserve(record_bytes);
         out.extend_from_slice(&head[..layout.body]);
         out.extend_from_slice(self.body);
@@ -363,7 +363,7 @@ impl<'a> RecordView<'a> {
 
         let mut free = total - fixed_bytes;
         let mut take = |field, stored| length(field, stored, free).inspect(|taken| free -= taken);
-        let body_bytes = take("body length", BigEndian::read_i32(&bytes[layout.body_length..]))?;
+        let body_bytes = take("body length", BigEndian::read_i32(&bytes[layout.body - 4..]))?;
         let body_end = layout.body + body_bytes;
         let topic_length = BigEndian::read_int(&bytes[body_end..], topic_length_bytes) as i32;
         let topic_bytes = take("topic length", topic_length)?;

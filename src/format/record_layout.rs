@@ -22,15 +22,12 @@ pub const CRC_PROPERTY_BYTES: usize = 20;
 pub(super) const CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x010000000000\x02";
 const CRC_DIGITS: Range<usize> = 9..19;
 
-// Positions of fields; `Layout` has those behind the first host.
+// Positions of fields that are used by themselves; `Layout` has those behind the first host.
 pub(super) const MAGIC_AT: usize = 4;
 pub(super) const BODY_CRC_AT: usize = 8;
-pub(super) const QUEUE_ID_AT: usize = 12;
-pub(super) const FLAG_AT: usize = 16;
 pub(super) const QUEUE_OFFSET_AT: usize = 20;
 pub(super) const LOG_OFFSET_AT: usize = 28;
 pub(super) const SYS_FLAG_AT: usize = 36;
-pub(super) const BORN_MS_AT: usize = 40;
 pub(super) const BORN_HOST_AT: usize = 48;
 
 /// The two kinds of record, told apart by their magic number.
@@ -188,9 +185,7 @@ pub(super) struct Layout {
     pub(super) store_ms: usize,
     pub(super) store_host: usize,
     pub(super) reconsume_times: usize,
-    pub(super) prepared_transaction_offset: usize,
-    pub(super) body_length: usize,
-    /// Position of the body. The topic's length follows the body.
+    /// Position of the body, behind its length. The topic's length follows the body.
     pub(super) body: usize,
 }
 
@@ -203,10 +198,7 @@ impl Layout {
         let store_ms = BORN_HOST_AT + if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
         let store_host = store_ms + 8;
         let reconsume_times = store_host + if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
-        let prepared_transaction_offset = reconsume_times + 4;
-        let body_length = prepared_transaction_offset + 8;
-        let body = body_length + 4;
-        Self { store_ms, store_host, reconsume_times, prepared_transaction_offset, body_length, body }
+        Self { store_ms, store_host, reconsume_times, body: reconsume_times + 16 }
     }
 
     /// Returns the layout of a record whose system flag is there.

@@ -432,7 +432,7 @@ fn damaged_numbers_are_named() {
         (LOG_OFFSET_AT, 8, "log offset"),
         (BORN_HOST_AT + 4, 4, "born host's port"),
         (layout.store_host + 4, 4, "store host's port"),
-        (layout.body_length, 4, "body length"),
+        (layout.body - 4, 4, "body length"),
         (layout.body + 6, 1, "topic length"),
         (layout.body + 16, 2, "properties length"),
     ] {
@@ -442,7 +442,7 @@ fn damaged_numbers_are_named() {
     let too_long = |field, value, limit| DecodeError::Length { field, value, limit };
     let port = error_with(BORN_HOST_AT + 4, &[0, 1, 0, 0]);
     assert_eq!(port, too_long("born host's port", 65_536, 65_535));
-    let body = error_with(layout.body_length, &[0x7F; 4]);
+    let body = error_with(layout.body - 4, &[0x7F; 4]);
     assert_eq!(body, too_long("body length", 0x7F7F_7F7F, 77));
     let topic = error_with(layout.body + 6, &[0x7F]);
     assert_eq!(topic, too_long("topic length", 127, 71));

@@ -48,6 +48,9 @@ impl State {
     }
 }
 
+/// A file in use with its header, `None` if it is damaged.
+type Rebuilt = Option<(InUse, IndexHeader)>;
+
 #[derive(Debug)]
 pub(super) struct InUse {
     pub file: File,
@@ -120,12 +123,7 @@ impl InUse {
 
     /// Makes slots and header, times excepted, anew from the entries below number `next_entry` and log offset `end`; all
     /// of them will be written. `None` if an entry is damaged: it does not continue its chain.
-    pub(super) fn rebuild(
-        file: File,
-        layout: IndexLayout,
-        next_entry: u32,
-        end: LogOffset,
-    ) -> Result<Option<(Self, IndexHeader)>> {
+    pub(super) fn rebuild(file: File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Rebuilt> {
         let (mut rebuilt, mut header, mut is_sound) = (Self::empty(file.clone(), layout), IndexHeader::default(), true);
         read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
             Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| match entry {
@@ -178,11 +176,10 @@ pub(super) fn has_slots_of_entries(file: &File, layout: IndexLayout, next_entry:
 
 /// Hands out a range of a file piece by piece, until `next` returns `false`; what is behind the end of the file is
 /// zero. Returns whether `next` went along to the end.
-pub(super) fn read_pieces(
-    file: &File,
-    range: Range<u64>,
-    mut next: impl FnMut(u64, &[u8]) -> Result<bool>,
-) -> Result<bool> {
+pub(super) fn read_pieces<F>(file: &File, range: Range<u64>, mut next: F) -> Result<bool>
+where
+    F: FnMut(u64, &[u8]) -> Result<bool>,
+{
     let mut buffer = vec![0; PIECE_BYTES];
     for at in range.clone().step_by(PIECE_BYTES) {
         let piece = &mut buffer[..(range.end - at).min(PIECE_BYTES as u64) as usize];
