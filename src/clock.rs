@@ -8,6 +8,29 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const JUMP_MS: i64 = 60 * 60 * 1000;
 
 /// A source of wall-clock time.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Clock, Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicI64, Ordering};
+///
+/// #[derive(Debug, Default)]
+/// struct Simulated(AtomicI64);
+/// impl Clock for Simulated {
+///     fn now_ms(&self) -> i64 {
+///         self.0.load(Ordering::Relaxed)
+///     }
+/// }
+///
+/// let clock = Arc::new(Simulated::default());
+/// let store = MessageStore::open(StoreOptions::new(dir.path()).clock(clock.clone()))?;
+/// clock.0.store(1_000, Ordering::Relaxed);
+/// let put = store.put(Message::new("orders"))?;
+/// assert_eq!(store.read(put.log_offset)?.store_ms(), 1_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;

@@ -22,6 +22,17 @@ const COMBINE_FROM_BYTES: usize = 2048;
 const OFFSET_DIGITS: usize = 19;
 
 /// What an append did.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders"))?;
+/// assert_eq!(store.read(put.log_offset)?.end(), put.end());
+/// assert_eq!(store.read_by_id(&put.message_id())?.log_offset(), put.log_offset);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// Where the record begins in the log.

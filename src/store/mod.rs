@@ -62,6 +62,22 @@ thread_local! {
 ///
 /// Cheap to share by reference or [`Arc`]; all methods take `&self`. Dropping the last one closes it as
 /// [`close`](Self::close) does, without telling of errors.
+///
+/// # Examples
+/// ```
+/// use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()).flush(FlushPolicy::Sync))?;
+/// let put = store.put(Message::new("orders").tags("paid").key("o-17").body(b"42"))?;
+/// for message in store.queue("orders", 0).iter_from(put.queue_offset) {
+///     assert_eq!(message?.body(), b"42");
+/// }
+/// for message in store.query("orders", "o-17", ..)? {
+///     assert_eq!(message?.tags().as_deref(), Some("paid"));
+/// }
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct MessageStore {
     shared: Arc<Shared>,
@@ -119,6 +135,19 @@ impl MessageStore {
     /// - [`Error::DiskFull`] if there is no room; nothing was written, and appends resume when there is
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// for body in [b"1", b"2", b"3"] {
+    ///     store.append(Message::new("orders").body(body))?;
+    /// }
+    /// let durable = store.flush()?;
+    /// assert_eq!(durable, store.stats().tail);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
         let appended = self.shared.append_one(message.borrow())?;
         self.shared.flush.appended();
@@ -144,6 +173,17 @@ impl MessageStore {
     /// # Errors
     /// Those of [`put`](Self::put); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one is
     /// part of a transaction, delayed, an inner batch or for light queues, as in RocketMQ.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let batch = [Message::new("orders").body(b"1"), Message::new("orders").body(b"2")];
+    /// let put = store.put_batch(&batch)?;
+    /// assert_eq!(put[1].log_offset, put[0].end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
@@ -185,6 +225,17 @@ impl MessageStore {
     }
 
     /// Iterates over the whole log in order, with its damage, from a record's offset on.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{LogOffset, Message, MessageStore, ScanItem, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders"))?;
+    /// let first = store.scan(LogOffset::ZERO).next().expect("there is a record")?;
+    /// assert!(matches!(first, ScanItem::Record(record) if record.topic() == "orders"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.shared.log.scan(from)
@@ -240,6 +291,20 @@ impl MessageStore {
     ///
     /// # Errors
     /// Those of dispatch, and [`Error::Poisoned`] if the store stopped.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, QueueOffset, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// assert!(!store.wait("orders", 0, QueueOffset::ZERO, Duration::from_millis(1))?);
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| store.put(Message::new("orders")));
+    ///     store.wait("orders", 0, QueueOffset::ZERO, Duration::from_secs(60)).map(|has| assert!(has))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(&self, topic: &str, queue_id: i32, offset: QueueOffset, timeout: Duration) -> Result<bool> {
         let shared = &self.shared;
         let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
@@ -281,6 +346,20 @@ impl MessageStore {
     }
 
     /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let appended = store.append(Message::new("orders"))?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// store.on_durable(appended.end(), move |answer| drop(sender.send(answer)));
+    /// store.flush()?;
+    /// receiver.recv()??;
+    /// assert!(store.durable_offset() >= appended.end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
         self.shared.flush.on_durable(end, callback);
     }

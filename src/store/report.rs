@@ -7,6 +7,19 @@ use crate::error::Corruption;
 use crate::offset::LogOffset;
 
 /// What [`MessageStore::open`](crate::MessageStore::open) found and did.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// store.put(Message::new("orders"))?;
+/// store.close()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let report = store.recovery_report();
+/// assert!(report.clean && report.torn.is_none() && report.corruptions.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// The last session closed the store completely.

@@ -21,6 +21,19 @@ impl MessageStore {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be removed.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).log_file_bytes(64 * 1024))?;
+    /// for _ in 0..100 {
+    ///     store.put(Message::new("orders").body(&[0; 1024]))?;
+    /// }
+    /// assert_eq!(store.delete_before(store.flush()?)?, 1, "the file in use stays");
+    /// assert!(store.queue("orders", 0).range()?.start.get() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &self.shared;
         if shared.read_only {

@@ -53,6 +53,17 @@ impl super::MessageStore {
     ///
     /// # Errors
     /// The first failure of a task.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Drive, Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).drive(Drive::Manual))?;
+    /// let put = store.put(Message::new("orders"))?;
+    /// store.pump()?;
+    /// assert_eq!(store.stats().dispatched, put.end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pump(&self) -> Result<()> {
         let shared = &self.shared;
         shared.flush.pump()?;
