@@ -20,6 +20,22 @@ use crate::offset::LogOffset;
 use crate::side::StoreFormat;
 
 /// What an opening does about damaged bytes that were durable.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Error, MessageStore, RecoveryMode, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let options = StoreOptions::new(dir.path());
+/// let store = match MessageStore::open(options.clone()) {
+///     Err(Error::Corrupt(damage)) => {
+///         eprintln!("going on around it: {damage}");
+///         MessageStore::open(options.recovery(RecoveryMode::Salvage))?
+///     }
+///     opened => opened?,
+/// };
+/// assert!(store.recovery_report().corruptions.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryMode {
     /// The opening fails with [`Error::Corrupt`], and nothing was written.

@@ -12,6 +12,20 @@ use crate::offset::{LogOffset, QueueOffset};
 /// A message as it is stored: the whole record, checked when it was read, without a copy.
 ///
 /// It keeps its bytes readable for as long as it lives, whatever happens to the store.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders").tags("paid").keys(["o-17", "c-4"]).property("region", "eu").body(b"42"))?;
+/// let message = store.read(put.log_offset)?;
+/// drop(store);
+/// assert_eq!((message.topic().as_ref(), message.body()), ("orders", &b"42"[..]));
+/// assert_eq!(message.keys().collect::<Vec<_>>(), ["o-17", "c-4"]);
+/// assert_eq!(message.property("region").as_deref(), Some("eu"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct MessageView {
     record: Slice,

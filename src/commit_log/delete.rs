@@ -15,6 +15,22 @@ impl CommitLog {
     ///   tries again
     /// - [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed) or
     ///   [`Error::ReadOnly`](crate::Error::ReadOnly) if the log does not change any more
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{CommitLog, LogOffset, Message, QueueCursor};
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = CommitLog::open(dir.path(), 64 * 1024)?;
+    /// let cursor = QueueCursor::default();
+    /// for _ in 0..100 {
+    ///     log.append(&Message::new("orders").body(&[0; 1024]), &cursor)?;
+    /// }
+    /// log.flush()?;
+    /// // Whole files only: the offset lies in the second one.
+    /// log.delete_before(LogOffset::new(70_000))?;
+    /// assert_eq!(log.range().start, LogOffset::new(65_536));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &*self.shared;
         let mut deleted = shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);

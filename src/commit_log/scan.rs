@@ -17,6 +17,22 @@ const PIECE_BYTES: u64 = 1024 * 1024;
 const SINGLE_BYTES: u64 = 4096;
 
 /// What a scan meets.
+///
+/// # Examples
+/// ```
+/// use mqlog::{CommitLog, LogOffset, Message, QueueCursor, ScanItem};
+/// # let dir = tempfile::tempdir()?;
+/// let log = CommitLog::open(dir.path(), 64 * 1024)?;
+/// log.append(&Message::new("orders").body(b"1"), &QueueCursor::default())?;
+/// for item in log.scan(LogOffset::ZERO) {
+///     match item? {
+///         ScanItem::Record(message) => println!("{} at {}", message.topic(), message.log_offset()),
+///         ScanItem::Blank(range) => println!("nothing up to the end of the file, {}", range.end),
+///         ScanItem::Damaged(corruption) => println!("lost: {corruption}"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub enum ScanItem {
     /// A whole record.

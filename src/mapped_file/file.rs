@@ -195,6 +195,20 @@ impl Drop for Writer {
 /// rolled on, after the store was closed.
 ///
 /// Cloning shares the bytes. `bytes::Bytes::from_owner` takes it without a copy.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders").body(b"42"))?;
+/// let bytes = store.read(put.log_offset)?.bytes().clone();
+/// store.close()?;
+/// // Still there, and on its way to another thread.
+/// let length = std::thread::spawn(move || bytes.as_ref().len()).join().expect("the thread ends well");
+/// assert_eq!(length, put.record_bytes as usize);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Slice {
     owner: Owner,

@@ -43,6 +43,18 @@ pub enum GetStatus {
 }
 
 /// How much a [`MessageStore::get`] returns at most; the first message always.
+///
+/// # Examples
+/// ```
+/// use mqlog::{GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// store.put(Message::new("orders"))?;
+/// store.put(Message::new("orders"))?;
+/// let one = GetLimits { max_messages: 1, ..GetLimits::default() };
+/// assert_eq!(store.get("orders", 0, QueueOffset::ZERO, one, &TagFilter::all())?.messages.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetLimits {
     /// Number of messages. Default 32.

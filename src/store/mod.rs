@@ -17,14 +17,14 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
-use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::disk::StoreLock;
 use crate::dispatch::{Dispatcher, light_queue_id};
@@ -52,18 +52,32 @@ pub use verify::VerifyReport;
 const MAX_LAG_BYTES: u64 = 64 << 20;
 /// A waiting reader does the background work this often where nobody else does.
 const MANUAL_LOOK: Duration = Duration::from_millis(5);
-/// A buffer that grew larger than this for one message is not kept.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Encoded messages are made in the same memory again and again.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// A message store: RocketMQ's files in a folder, with one call to open, put, get and query.
 ///
 /// Cheap to share by reference or [`Arc`]; all methods take `&self`. Dropping the last one closes it as
 /// [`close`](Self::close) does, without telling of errors.
+///
+/// # Examples
+/// ```
+/// use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()).flush(FlushPolicy::Sync))?;
+/// let put = store.put(Message::new("orders").tags("paid").key("o-17").body(b"42"))?;
+/// for message in store.queue("orders", 0).iter_from(put.queue_offset) {
+///     assert_eq!(message?.body(), b"42");
+/// }
+/// for message in store.query("orders", "o-17", ..)? {
+///     assert_eq!(message?.tags().as_deref(), Some("paid"));
+/// }
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct MessageStore {
     shared: Arc<Shared>,
@@ -89,16 +103,22 @@ struct Shared {
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
-    tasks: RwLock<Tasks>,
+    tasks: OnceLock<Tasks>,
     rebuilt: AtomicU64,
     closed: AtomicBool,
 }
 
 /// The background work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tasks {
-    dispatch: Option<Task>,
+    dispatch: Task,
     others: Vec<Task>,
+}
+
+impl Tasks {
+    fn all(&self) -> impl Iterator<Item = &Task> {
+        [&self.dispatch].into_iter().chain(&self.others)
+    }
 }
 
 impl MessageStore {
@@ -115,8 +135,21 @@ impl MessageStore {
     /// - [`Error::DiskFull`] if there is no room; nothing was written, and appends resume when there is
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// for body in [b"1", b"2", b"3"] {
+    ///     store.append(Message::new("orders").body(body))?;
+    /// }
+    /// let durable = store.flush()?;
+    /// assert_eq!(durable, store.stats().tail);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.shared.flush.appended();
         Ok(appended)
     }
@@ -129,7 +162,7 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
     pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.settle(appended.end())?;
         Ok(appended)
     }
@@ -140,10 +173,22 @@ impl MessageStore {
     /// # Errors
     /// Those of [`put`](Self::put); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one is
     /// part of a transaction, delayed, an inner batch or for light queues, as in RocketMQ.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let batch = [Message::new("orders").body(b"1"), Message::new("orders").body(b"2")];
+    /// let put = store.put_batch(&batch)?;
+    /// assert_eq!(put[1].log_offset, put[0].end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
-        let appended = self.shared.append(&messages)?;
+        let mut appended = Vec::with_capacity(messages.len());
+        self.shared.append(&messages, &mut |record| appended.push(record))?;
         if let Some(last) = appended.last() {
             self.settle(last.end())?;
         }
@@ -180,6 +225,17 @@ impl MessageStore {
     }
 
     /// Iterates over the whole log in order, with its damage, from a record's offset on.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{LogOffset, Message, MessageStore, ScanItem, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders"))?;
+    /// let first = store.scan(LogOffset::ZERO).next().expect("there is a record")?;
+    /// assert!(matches!(first, ScanItem::Record(record) if record.topic() == "orders"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.shared.log.scan(from)
@@ -235,6 +291,20 @@ impl MessageStore {
     ///
     /// # Errors
     /// Those of dispatch, and [`Error::Poisoned`] if the store stopped.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, QueueOffset, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// assert!(!store.wait("orders", 0, QueueOffset::ZERO, Duration::from_millis(1))?);
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| store.put(Message::new("orders")));
+    ///     store.wait("orders", 0, QueueOffset::ZERO, Duration::from_secs(60)).map(|has| assert!(has))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(&self, topic: &str, queue_id: i32, offset: QueueOffset, timeout: Duration) -> Result<bool> {
         let shared = &self.shared;
         let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
@@ -276,6 +346,20 @@ impl MessageStore {
     }
 
     /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let appended = store.append(Message::new("orders"))?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// store.on_durable(appended.end(), move |answer| drop(sender.send(answer)));
+    /// store.flush()?;
+    /// receiver.recv()??;
+    /// assert!(store.durable_offset() >= appended.end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
         self.shared.flush.on_durable(end, callback);
     }
@@ -333,8 +417,15 @@ impl MessageStore {
 }
 
 impl Shared {
-    fn append(&self, messages: &[&Message<'_>]) -> Result<Vec<Appended>> {
-        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+    fn append_one(&self, message: &Message<'_>) -> Result<Appended> {
+        let mut appended = None;
+        self.append(&[message], &mut |record| appended = Some(record))?;
+        Ok(appended.expect("one message is placed as one record"))
+    }
+
+    /// Appends messages of one queue as one unit. `placed` gets each record in order.
+    fn append(&self, messages: &[&Message<'_>], placed: &mut dyn FnMut(Appended)) -> Result<()> {
+        let Some(first) = messages.first() else { return Ok(()) };
         if self.read_only {
             return Err(Error::ReadOnly);
         }
@@ -353,15 +444,9 @@ impl Shared {
             }
         }
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let buffer = BUFFER.take();
-        let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
-        let mut appended = Vec::with_capacity(messages.len());
-        let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
-        let buffer = unit.into_buffer();
-        if buffer.capacity() <= KEPT_BUFFER_BYTES {
-            BUFFER.set(buffer);
-        }
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
+        self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
+        BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
             self.wake_dispatch();
         }
@@ -369,7 +454,7 @@ impl Shared {
         if lag > MAX_LAG_BYTES {
             self.dispatcher.step(self.log.visible_end())?;
         }
-        Ok(appended)
+        Ok(())
     }
 
     /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
@@ -394,9 +479,8 @@ impl Shared {
 
     fn health(&self) -> Result<()> {
         self.log.progress().check()?;
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let all = tasks.dispatch.iter().chain(&tasks.others).chain(self.log.preparer());
-        for task in all {
+        let tasks = self.tasks.get().into_iter().flat_map(Tasks::all);
+        for task in tasks.chain(self.log.preparer()) {
             task.health()?;
             if let Some(full) = task.stalled() {
                 return Err(full);
@@ -406,9 +490,8 @@ impl Shared {
     }
 
     fn wake_dispatch(&self) {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &tasks.dispatch {
-            task.wake();
+        if let Some(tasks) = self.tasks.get() {
+            tasks.dispatch.wake();
         }
     }
 

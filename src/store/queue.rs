@@ -16,6 +16,20 @@ use crate::view::MessageView;
 const READ_ENTRIES: usize = 32;
 
 /// A queue of a store, whether it exists already or not; see [`MessageStore::queue`].
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, QueueOffset, StoreOptions, TimeBound};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders").queue(3))?;
+/// let queue = store.queue("orders", 3);
+/// assert_eq!(queue.range()?, QueueOffset::ZERO..QueueOffset::new(1));
+/// assert_eq!(queue.iter_from(QueueOffset::ZERO).count(), 1);
+/// let stored_ms = store.read(put.log_offset)?.store_ms();
+/// assert_eq!(queue.offset_by_time(stored_ms, TimeBound::Lower)?, put.queue_offset);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct QueueHandle {
     shared: Arc<Shared>,

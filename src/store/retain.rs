@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{MessageStore, Shared};
+use super::{MessageStore, Shared, Tasks};
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::retention::{FileFacts, older_than};
@@ -21,6 +21,19 @@ impl MessageStore {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be removed.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).log_file_bytes(64 * 1024))?;
+    /// for _ in 0..100 {
+    ///     store.put(Message::new("orders").body(&[0; 1024]))?;
+    /// }
+    /// assert_eq!(store.delete_before(store.flush()?)?, 1, "the file in use stays");
+    /// assert!(store.queue("orders", 0).range()?.start.get() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &self.shared;
         if shared.read_only {
@@ -100,10 +113,7 @@ impl Shared {
 
     fn stop_tasks(&self) -> Result<()> {
         let health = self.health();
-        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.take().iter().chain(&std::mem::take(&mut tasks.others)) {
-            task.stop();
-        }
+        self.tasks.get().into_iter().flat_map(Tasks::all).for_each(crate::drive::Task::stop);
         health
     }
 

@@ -41,6 +41,18 @@ impl MessageStore {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders").key("o-17"))?;
+    /// let report = store.verify()?;
+    /// assert_eq!((report.records, report.queue_entries, report.index_entries), (1, 1, 1));
+    /// assert!(report.damages.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self) -> Result<VerifyReport> {
         let end = self.shared.log.visible_end();
         self.shared.dispatch_all()?;
