@@ -75,10 +75,6 @@ impl Storage {
         self.disk.maps_safely(dir)
     }
 
-    pub(super) fn try_lock(&self, file: &File) -> Result<bool> {
-        self.disk.try_lock(&file.path, &*file.inner).map_err(|error| Error::io("lock", &file.path, None, error))
-    }
-
     /// Reads a whole file of at most `limit` bytes; `None` if it is missing, cut at the limit if it is longer.
     pub(crate) fn read_whole(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
         let Some(info) = self.info(path)?.filter(|info| !info.is_dir) else { return Ok(None) };
@@ -152,6 +148,10 @@ impl File {
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.inner.sync().map_err(|error| Error::io("sync", &self.path, None, error))
+    }
+
+    pub(super) fn try_lock(&self) -> Result<bool> {
+        self.inner.try_lock().map_err(|error| Error::io("lock", &self.path, None, error))
     }
 
     pub(crate) fn map(&self, bytes: u64, mode: OpenMode) -> Result<Box<dyn Mapping>> {
