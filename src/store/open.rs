@@ -18,6 +18,7 @@ use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::{FlushPolicy, FlushService, FlushTarget};
 use crate::format::index::IndexLayout;
+use crate::format::record::RecordCrc;
 use crate::index_file::IndexSet;
 use crate::message::MessageLimits;
 use crate::options::{RecoveryMode, StoreOptions};
@@ -88,7 +89,7 @@ fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read
         root: options.root.clone(),
         wanted: options.sizes.clone(),
         detect: sizes_on_disk,
-        crc: options.record_crc,
+        crc: if options.record_crc { RecordCrc::On } else { RecordCrc::Off },
         grouped,
         read_only,
         salvage: read_only || options.recovery == RecoveryMode::Salvage,
