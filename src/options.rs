@@ -196,10 +196,10 @@ impl StoreOptions {
     }
 
     /// Checks every limit that can be checked before anything is opened.
-    pub(crate) fn check(&self) -> Result<DelayLevels> {
+    pub(crate) fn check(&self) -> Result<()> {
         check_file_bytes(self.sizes.log_file_bytes)?;
         check_sizes(&self.sizes)?;
-        DelayLevels::parse(&self.delay_levels)
+        DelayLevels::parse(&self.delay_levels).map(drop)
     }
 }
 

@@ -24,10 +24,6 @@ impl Storage {
         Self::new(Arc::new(super::RealDisk))
     }
 
-    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
-    }
-
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<File> {
         let inner = self.disk.open(path, mode).map_err(|error| Error::io("open", path, None, error))?;
         Ok(File { path: path.into(), inner })
@@ -89,10 +85,15 @@ impl Storage {
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let mut temporary = path.to_path_buf();
         temporary.as_mut_os_string().push(".tmp");
-        let file = self.open(&temporary, OpenMode::Create)?;
+        self.write_and_rename(&temporary, path, bytes)
+    }
+
+    /// Writes a file durably under the first name, then gives it the second one, durably.
+    pub(crate) fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+        let file = self.open(temporary, OpenMode::Create)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
-        self.rename(&temporary, path)?;
+        self.rename(temporary, path)?;
         path.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, RealDisk};
+use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk};
 use crate::error::Error;
 
 fn side() -> (TempDir, SideFolder) {

@@ -31,7 +31,7 @@ use crate::dispatch::{Dispatcher, light_queue_id};
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::flush::FlushService;
-use crate::format::message_id::OffsetMessageId;
+use crate::format::message_id::{MessageIdError, OffsetMessageId};
 use crate::format::properties::DELAY;
 use crate::format::record::{SysFlag, Transaction};
 use crate::index_file::IndexSet;
@@ -103,7 +103,6 @@ struct Tasks {
 
 impl MessageStore {
     /// What opening found and did.
-    #[must_use]
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.report
     }
@@ -144,18 +143,15 @@ impl MessageStore {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
         let appended = self.shared.append(&messages)?;
-        if let Some(last) = appended.last() {
-            self.settle(last.end())?;
-        }
+        appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
         Ok(appended)
     }
 
     fn settle(&self, end: LogOffset) -> Result<()> {
         if self.shared.log.is_grouped() {
-            self.shared.flush.wait_durable(end)?;
-        } else {
-            self.shared.flush.appended();
+            return self.shared.flush.wait_durable(end);
         }
+        self.shared.flush.appended();
         Ok(())
     }
 
@@ -173,28 +169,18 @@ impl MessageStore {
     /// [`Error::InvalidMessage`] if the text is no such id, and those of [`CommitLog::read`].
     #[doc(alias = "viewMessage")]
     pub fn read_by_id(&self, id: &str) -> Result<MessageView> {
-        let parsed: OffsetMessageId = id.parse().map_err(|error: crate::format::message_id::MessageIdError| {
-            Error::InvalidMessage { field: "message id", reason: error.to_string() }
-        })?;
-        self.read(LogOffset::new(parsed.log_offset))
+        let invalid = |error: MessageIdError| Error::InvalidMessage { field: "message id", reason: error.to_string() };
+        self.read(LogOffset::new(id.parse::<OffsetMessageId>().map_err(invalid)?.log_offset))
     }
 
     /// Iterates over the whole log in order, with its damage, from a record's offset on.
-    #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.shared.log.scan(from)
     }
 
     /// What may be read of the log.
-    #[must_use]
     pub fn log_range(&self) -> std::ops::Range<LogOffset> {
         self.shared.log.range()
-    }
-
-    /// Length of the log's files in bytes.
-    #[must_use]
-    pub fn log_file_bytes(&self) -> u64 {
-        self.shared.log.file_bytes()
     }
 
     /// Store time of the first message in the log, in ms since 1970-01-01 UTC; `None` in an empty log.
@@ -262,7 +248,6 @@ impl MessageStore {
     }
 
     /// Everything below is durable.
-    #[must_use]
     pub fn durable_offset(&self) -> LogOffset {
         self.shared.flush.durable_offset()
     }
@@ -305,7 +290,6 @@ impl MessageStore {
     }
 
     /// Numbers about the store.
-    #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         Stats {
@@ -427,13 +411,12 @@ impl Shared {
     fn dispatch_for(&self, queue: &ConsumeQueue, from: QueueOffset, last: QueueOffset) -> Result<()> {
         let end = self.log.visible_end();
         while queue.range().end <= last && queue.cursor().next() > queue.range().end {
-            match self.dispatcher.step(end) {
+            let at = match self.dispatcher.step(end) {
                 Err(error) if error.is_disk_full() && queue.range().end > from => break,
-                at => {
-                    if at? >= end {
-                        break;
-                    }
-                }
+                at => at?,
+            };
+            if at >= end {
+                break;
             }
         }
         Ok(())
@@ -442,23 +425,21 @@ impl Shared {
 
 /// RocketMQ's rules for a batch.
 fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
-    let refuse = |field, reason: &str| Err(Error::InvalidMessage { field, reason: reason.to_owned() });
-    let Some(first) = messages.first() else { return Ok(()) };
     for message in messages {
-        if message.topic != first.topic || message.queue_id != first.queue_id {
-            return refuse("batch", "its messages have different topics or queues");
-        }
-        if message.sys_flag.transaction() != Transaction::None || message.sys_flag.has(SysFlag::INNER_BATCH) {
-            return refuse("batch", "a message of a transaction, or an inner batch, is put alone");
-        }
-        if light_queues(message).next().is_some() {
-            return refuse("batch", "a message for light queues is put alone");
-        }
-        let is_delayed =
-            message.property_value(DELAY).is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
-        if is_delayed || offsets_of(message) != 1 {
-            return refuse("batch", "a delayed message is put alone");
-        }
+        let (flag, delay) = (message.sys_flag, message.property_value(DELAY));
+        let is_delayed = delay.is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
+        let reason = if message.topic != messages[0].topic || message.queue_id != messages[0].queue_id {
+            "its messages have different topics or queues"
+        } else if flag.transaction() != Transaction::None || flag.has(SysFlag::INNER_BATCH) {
+            "a message of a transaction, or an inner batch, is put alone"
+        } else if light_queues(message).next().is_some() {
+            "a message for light queues is put alone"
+        } else if is_delayed || offsets_of(message) != 1 {
+            "a delayed message is put alone"
+        } else {
+            continue;
+        };
+        return Err(Error::InvalidMessage { field: "batch", reason: reason.to_owned() });
     }
     let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
     if bytes > max_bytes {

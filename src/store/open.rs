@@ -57,27 +57,23 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: StoreOptions) -> Result<Self> {
-        let levels = options.check()?;
-        let storage = Storage::new(Arc::clone(&options.disk));
+        options.check()?;
+        let real = Storage::new(Arc::clone(&options.disk));
+        // Read-only: everything that an opening would write goes to memory.
+        let overlay = || Storage::new(Arc::new(OverlayDisk::new(Arc::clone(&options.disk))));
         if options.read_only {
-            return open_over(&options, levels, storage);
+            return open_with(&options, overlay(), true);
         }
-        match open_with(&options, levels.clone(), storage.clone(), false) {
+        match open_with(&options, real, false) {
             Err(Error::Corrupt(_)) if options.recovery == RecoveryMode::ReadOnly => {
-                open_over(&options, levels, storage)
+                open_with(&options, overlay(), true)
             }
             opened => opened,
         }
     }
 }
 
-/// Opens for reading: everything that an opening would write goes to memory.
-fn open_over(options: &StoreOptions, levels: DelayLevels, storage: Storage) -> Result<MessageStore> {
-    let overlay = Storage::new(Arc::new(OverlayDisk::new(Arc::clone(storage.disk()))));
-    open_with(options, levels, overlay, true)
-}
-
-fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read_only: bool) -> Result<MessageStore> {
+fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Result<MessageStore> {
     let had_abort = has_abort(&storage, &options.root)?;
     // The folder that is there already tells the file system.
     let existing = options.root.ancestors().find(|dir| storage.info(dir).is_ok_and(|info| info.is_some()));
@@ -96,22 +92,17 @@ fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read
     };
     let mut next = NextOffsets::default();
     let opened = open_log(&log_options, &mut |record| next.note(record))?;
-    build(options, levels, opened, next, (read_only, had_abort))
+    build(options, opened, &next, had_abort)
 }
 
-fn build(
-    options: &StoreOptions,
-    levels: DelayLevels,
-    opened: OpenedLog,
-    next: NextOffsets,
-    (read_only, had_abort): (bool, bool),
-) -> Result<MessageStore> {
-    let (parts, strays) = open_parts(options, levels, &opened)?;
+fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abort: bool) -> Result<MessageStore> {
+    let (parts, strays) = open_parts(options, &opened)?;
+    let read_only = opened.lock.is_none();
     let OpenedLog { log, side, lock, known, format, found } = opened;
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
-    let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
+    let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
         foreign_writer: known.foreign,
@@ -167,7 +158,8 @@ fn build(
 }
 
 /// Opens queues and index as they are; also returns the names that are none of theirs.
-fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -> Result<(Parts, Vec<PathBuf>)> {
+fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<PathBuf>)> {
+    let levels = DelayLevels::parse(&options.delay_levels)?;
     let (side, format) = (opened.side.clone(), &opened.format);
     let (storage, new_dir) = (side.storage().clone(), side.path().join("new"));
     let sizes = QueueSizes {

@@ -60,12 +60,11 @@ impl MessageStore {
         let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let cutoff_ms = self.shared.clock.now_ms().saturating_sub(age_ms);
         let range = self.log_range();
-        let bases =
-            (range.start.get()..range.end.get()).step_by(usize::try_from(self.log_file_bytes()).unwrap_or(usize::MAX));
-        let facts = bases.map(|base| {
-            let base = LogOffset::new(base);
-            FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) }
-        });
+        let step = usize::try_from(self.shared.log.file_bytes()).unwrap_or(usize::MAX);
+        let facts = (range.start.get()..range.end.get())
+            .step_by(step)
+            .map(LogOffset::new)
+            .map(|base| FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) });
         self.delete_before(older_than(&facts.collect::<Vec<_>>(), cutoff_ms))
     }
 
