@@ -90,20 +90,13 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
             return Ok(());
         }
-        let health = self.stop_tasks();
+        let health = self.health();
+        // Each ends when it is dropped, after what it is at.
+        drop(std::mem::take(&mut *self.tasks.write().unwrap_or_else(PoisonError::into_inner)));
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
         done.and(shut)
-    }
-
-    fn stop_tasks(&self) -> Result<()> {
-        let health = self.health();
-        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.take().iter().chain(&std::mem::take(&mut tasks.others)) {
-            task.stop();
-        }
-        health
     }
 
     /// The last checkpoint, and the word that the session ended well, which is set last.

@@ -28,10 +28,8 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
     let mut changed: Option<Instant> = None;
     let checkpoint = Task::start("checkpoint", options.drive, move || {
         let behind = checkpointer.behind_bytes();
-        let since = if behind == 0 { None } else { Some(changed.unwrap_or_else(Instant::now)) };
-        let due = since.is_some_and(|since| since.elapsed() >= interval) || behind >= bytes.max(1);
-        changed = since;
-        if due {
+        changed = (behind > 0).then(|| changed.unwrap_or_else(Instant::now));
+        if behind >= bytes.max(1) || changed.is_some_and(|since| since.elapsed() >= interval) {
             checkpointer.checkpoint()?;
             changed = None;
         }
