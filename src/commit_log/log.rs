@@ -137,7 +137,7 @@ impl CommitLog {
         Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
     }
 
-    /// How often the wall clock was found far behind the last store time.
+    /// How often the wall clock jumped by more than an hour, forward or back.
     pub(crate) fn clock_jumps(&self) -> u64 {
         self.shared.stamps.jumps()
     }

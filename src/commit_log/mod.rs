@@ -21,4 +21,4 @@ pub use unit::Appended;
 pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Cursors, Unit, light_queues, offsets_of};
+pub(crate) use unit::{Buffers, Cursors, Unit, light_queues, offsets_of};

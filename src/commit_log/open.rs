@@ -12,7 +12,7 @@ use super::inspect::{Inspection, Search, inspect};
 use super::log::CommitLog;
 use super::read::Rules;
 use super::settle::{DEFAULT_HOST, LogUse};
-use super::unit::{Appended, Cursors, Unit};
+use super::unit::{Appended, Buffers, Cursors, Unit};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{OpenMode, Storage, StoreLock};
 use crate::error::{Error, Result};
@@ -236,7 +236,7 @@ impl CommitLog {
             let reason = "light queues need a store".to_owned();
             return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
         }
-        let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Vec::new())?;
+        let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Buffers::default())?;
         let mut appended = None;
         self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended = Some(record))?;
         if self.shared.grouped {

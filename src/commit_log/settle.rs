@@ -162,7 +162,7 @@ fn share(
         place: Mutex::new(place),
         progress: Arc::new(Progress::new(found.tail)),
         watermark,
-        stamps: StoreClock::new(found.last_ms),
+        stamps: StoreClock::new(found.last_ms, log_use.clock.now_ms()),
         clock: log_use.clock,
         rules: log_use.rules,
         damaged: found.corruptions.clone(),

@@ -17,14 +17,14 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
-use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::disk::StoreLock;
 use crate::dispatch::{Dispatcher, light_queue_id};
@@ -52,12 +52,10 @@ pub use verify::VerifyReport;
 const MAX_LAG_BYTES: u64 = 64 << 20;
 /// A waiting reader does the background work this often where nobody else does.
 const MANUAL_LOOK: Duration = Duration::from_millis(5);
-/// A buffer that grew larger than this for one message is not kept.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Encoded messages are made in the same memory again and again.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// A message store: RocketMQ's files in a folder, with one call to open, put, get and query.
@@ -89,16 +87,10 @@ struct Shared {
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
-    tasks: RwLock<Tasks>,
+    /// The background work; dispatch is the first.
+    tasks: OnceLock<Vec<Task>>,
     rebuilt: AtomicU64,
     closed: AtomicBool,
-}
-
-/// The background work.
-#[derive(Debug, Default)]
-struct Tasks {
-    dispatch: Option<Task>,
-    others: Vec<Task>,
 }
 
 impl MessageStore {
@@ -115,7 +107,7 @@ impl MessageStore {
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.shared.flush.appended();
         Ok(appended)
     }
@@ -128,7 +120,7 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
     pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.settle(appended.end())?;
         Ok(appended)
     }
@@ -142,7 +134,8 @@ impl MessageStore {
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
-        let appended = self.shared.append(&messages)?;
+        let mut appended = Vec::with_capacity(messages.len());
+        self.shared.append(&messages, &mut |record| appended.push(record))?;
         appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
         Ok(appended)
     }
@@ -317,8 +310,15 @@ impl MessageStore {
 }
 
 impl Shared {
-    fn append(&self, messages: &[&Message<'_>]) -> Result<Vec<Appended>> {
-        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+    fn append_one(&self, message: &Message<'_>) -> Result<Appended> {
+        let mut appended = None;
+        self.append(&[message], &mut |record| appended = Some(record))?;
+        Ok(appended.expect("one message is placed as one record"))
+    }
+
+    /// Appends messages of one queue as one unit. `placed` gets each record in order.
+    fn append(&self, messages: &[&Message<'_>], placed: &mut dyn FnMut(Appended)) -> Result<()> {
+        let Some(first) = messages.first() else { return Ok(()) };
         if self.read_only {
             return Err(Error::ReadOnly);
         }
@@ -337,23 +337,17 @@ impl Shared {
             }
         }
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let buffer = BUFFER.take();
-        let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
-        let mut appended = Vec::with_capacity(messages.len());
-        let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
-        let buffer = unit.into_buffer();
-        if buffer.capacity() <= KEPT_BUFFER_BYTES {
-            BUFFER.set(buffer);
-        }
-        if !self.log.is_grouped() {
-            self.wake_dispatch();
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
+        self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
+        BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
+        if let Some(dispatch) = self.tasks.get().and_then(|tasks| tasks.first()).filter(|_| !self.log.is_grouped()) {
+            dispatch.wake();
         }
         let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {
             self.dispatcher.step(self.log.visible_end())?;
         }
-        Ok(appended)
+        Ok(())
     }
 
     /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
@@ -378,22 +372,15 @@ impl Shared {
 
     fn health(&self) -> Result<()> {
         self.log.progress().check()?;
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let all = tasks.dispatch.iter().chain(&tasks.others).chain(self.log.preparer());
-        for task in all {
+        for task in self.all_tasks() {
             task.health()?;
-            if let Some(full) = task.stalled() {
-                return Err(full);
-            }
+            task.stalled().map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
-    fn wake_dispatch(&self) {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &tasks.dispatch {
-            task.wake();
-        }
+    fn all_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.get().into_iter().flatten().chain(self.log.preparer())
     }
 
     /// Dispatches everything that readers may see now.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
@@ -145,7 +145,7 @@ fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abor
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
         lock: Mutex::new(lock),
-        tasks: RwLock::default(),
+        tasks: OnceLock::new(),
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{MessageStore, Shared};
+use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::retention::{FileFacts, older_than};
@@ -91,8 +92,7 @@ impl Shared {
             return Ok(());
         }
         let health = self.health();
-        // Each ends when it is dropped, after what it is at.
-        drop(std::mem::take(&mut *self.tasks.write().unwrap_or_else(PoisonError::into_inner)));
+        self.tasks.get().into_iter().flatten().for_each(Task::stop);
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -1,6 +1,6 @@
 //! The background work of a store.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -35,15 +35,14 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
         }
         Ok(Pumped::Idle(Some(interval.clamp(Duration::from_millis(1), CHECKPOINT_LOOK))))
     })?;
-    let mut others = vec![checkpoint];
+    let mut tasks = vec![dispatch, checkpoint];
     if grouped {
         let log = shared.log.clone();
-        others.push(Task::start("watermark", options.drive, move || {
+        tasks.push(Task::start("watermark", options.drive, move || {
             log.save_watermark().map(|()| Pumped::Idle(Some(WATERMARK_INTERVAL)))
         })?);
     }
-    let mut tasks = shared.tasks.write().unwrap_or_else(PoisonError::into_inner);
-    (tasks.dispatch, tasks.others) = (Some(dispatch), others);
+    shared.tasks.set(tasks).expect("a store starts its tasks once");
     Ok(())
 }
 
@@ -53,10 +52,8 @@ impl super::MessageStore {
     /// # Errors
     /// The first failure of a task.
     pub fn pump(&self) -> Result<()> {
-        let shared = &self.shared;
-        shared.flush.pump()?;
-        let tasks = shared.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.iter().chain(&tasks.others).chain(shared.log.preparer()) {
+        self.shared.flush.pump()?;
+        for task in self.shared.all_tasks() {
             while task.pump()? == Pumped::Again {}
         }
         Ok(())
