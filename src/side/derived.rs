@@ -7,7 +7,7 @@ use std::mem::replace;
 
 use super::fields::{Fields, push_crc, push_numbers};
 use super::{DERIVED, SideFolder};
-use crate::disk::{File, OpenMode};
+use crate::disk::OpenMode;
 use crate::error::{Corruption, Result};
 use crate::offset::{LogOffset, QueueOffset};
 
@@ -78,7 +78,6 @@ impl Derived {
 #[derive(Debug)]
 pub(crate) struct DerivedFile {
     side: SideFolder,
-    file: File,
     place: Place,
 }
 
@@ -99,18 +98,13 @@ impl DerivedFile {
         let bytes = [MAGIC.as_slice(), &encode_frame(0, all)].concat();
         side.replace(DERIVED, &bytes)?;
         let end = bytes.len() as u64;
-        Self::open_at(side, Place { next_sequence: 1, first_end: end, end, is_torn: false })
-    }
-
-    fn open_at(side: &SideFolder, place: Place) -> Result<Self> {
-        let file = side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?;
-        Ok(Self { side: side.clone(), file, place })
+        let place = Place { next_sequence: 1, first_end: end, end, is_torn: false };
+        Ok(Self { side: side.clone(), place })
     }
 
     /// Opens the file for more frames, and says what is in it; `None` if there is none that can be believed.
     pub(crate) fn open(side: &SideFolder) -> Result<Option<(Self, Derived)>> {
-        let Some((derived, place)) = read(side)? else { return Ok(None) };
-        Ok(Some((Self::open_at(side, place)?, derived)))
+        Ok(read(side)?.map(|(derived, place)| (Self { side: side.clone(), place }, derived)))
     }
 
     /// Adds a frame, durably; what it says must be durable already. Compacts the file when it has doubled.
@@ -127,8 +121,9 @@ impl DerivedFile {
         if replace(is_torn, true) || new_end - *first_end > SMALL_BYTES.max(*first_end) {
             return self.compact(frame);
         }
-        self.file.write_at(&bytes, *end)?;
-        self.file.sync()?;
+        let file = self.side.storage.open(&self.side.path.join(DERIVED), OpenMode::ReadWrite)?;
+        file.write_at(&bytes, *end)?;
+        file.sync()?;
         (*next_sequence, *end, *is_torn) = (*next_sequence + 1, new_end, false);
         Ok(())
     }

@@ -40,8 +40,6 @@ use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::{SideFolder, StoreFormat};
 use crate::view::MessageView;
 
-use durable::DurableLog;
-
 pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
 pub use query::Query;
 pub use queue::{QueueHandle, QueueIter};
@@ -68,6 +66,9 @@ pub struct MessageStore {
     report: RecoveryReport,
 }
 
+/// The background work, once it has begun; dispatch is the first.
+type Tasks = Arc<OnceLock<Vec<Task>>>;
+
 /// What the store and its tasks share.
 #[derive(Debug)]
 struct Shared {
@@ -76,7 +77,6 @@ struct Shared {
     index: Arc<IndexSet>,
     dispatcher: Arc<Dispatcher>,
     checkpointer: Arc<Checkpointer>,
-    target: Arc<DurableLog>,
     flush: FlushService,
     clock: Arc<dyn Clock>,
     side: SideFolder,
@@ -87,8 +87,7 @@ struct Shared {
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
-    /// The background work; dispatch is the first.
-    tasks: OnceLock<Vec<Task>>,
+    tasks: Tasks,
     rebuilt: AtomicU64,
     closed: AtomicBool,
 }
@@ -340,8 +339,8 @@ impl Shared {
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
         BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
-        if let Some(dispatch) = self.tasks.get().and_then(|tasks| tasks.first()).filter(|_| !self.log.is_grouped()) {
-            dispatch.wake();
+        if !self.log.is_grouped() {
+            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
         }
         let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {

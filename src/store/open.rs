@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
 use super::sizes::sizes_on_disk;
 use super::tasks::start_tasks;
-use super::{MessageStore, Shared};
+use super::{MessageStore, Shared, Tasks};
 use crate::checkpointer::Checkpointer;
 use crate::commit_log::{LogOptions, OpenedLog, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
@@ -16,7 +16,7 @@ use crate::disk::{OverlayDisk, Storage};
 use crate::dispatch::DelayLevels;
 use crate::drive::Drive;
 use crate::error::{Error, Result};
-use crate::flush::{FlushPolicy, FlushService, FlushTarget};
+use crate::flush::{FlushPolicy, FlushService};
 use crate::format::index::IndexLayout;
 use crate::format::record::RecordCrc;
 use crate::index_file::IndexSet;
@@ -124,16 +124,15 @@ fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abor
     let dispatcher = recovered.dispatcher;
     let derived = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
     let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), derived, file));
-    let target = Arc::new(DurableLog { log: log.clone(), dispatch: OnceLock::new() });
-    let flushed = Arc::clone(&target) as Arc<dyn FlushTarget>;
+    let tasks = Tasks::default();
+    let target = Arc::new(DurableLog { log: log.clone(), tasks: Arc::clone(&tasks) });
     let shared = Arc::new(Shared {
         log,
         queues,
         index,
         dispatcher,
         checkpointer,
-        target,
-        flush: FlushService::start(flushed, options.flush.clone(), options.drive)?,
+        flush: FlushService::start(target, options.flush.clone(), options.drive)?,
         clock: Arc::clone(&options.clock),
         side,
         format,
@@ -145,7 +144,7 @@ fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abor
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
         lock: Mutex::new(lock),
-        tasks: OnceLock::new(),
+        tasks,
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });

@@ -20,9 +20,6 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
         let end = log.visible_end();
         Ok(if dispatcher.step(end)? < end { Pumped::Again } else { Pumped::Idle(None) })
     })?;
-    if grouped {
-        let _ = shared.target.dispatch.set(dispatch.waker());
-    }
     let checkpointer = Arc::clone(&shared.checkpointer);
     let (bytes, interval) = (options.checkpoint_bytes, options.checkpoint_interval);
     let mut changed: Option<Instant> = None;
