@@ -160,10 +160,10 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let source = Arc::new(source);
-        match range {
-            Some(range) if full => Self::DiskFull { path, needed_bytes: range.end - range.start, source },
-            None if full => Self::DiskFull { path, needed_bytes: 0, source },
-            range => Self::Io { operation, path, range, source },
+        if full {
+            Self::DiskFull { path, needed_bytes: range.map_or(0, |range| range.end - range.start), source }
+        } else {
+            Self::Io { operation, path, range, source }
         }
     }
 

@@ -46,10 +46,6 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir(dir)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -66,14 +62,6 @@ impl Disk for RealDisk {
         Ok(file_info(&fs::metadata(path)?))
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        #[cfg(unix)]
-        let free = rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        #[cfg(windows)]
-        let free = Err(ErrorKind::Unsupported);
-        Ok(free?)
-    }
-
     fn maps_safely(&self, dir: &Path) -> bool {
         // ext4, xfs and tmpfs keep their promise that an allocated block can be written.
         #[cfg(target_os = "linux")]
@@ -81,20 +69,6 @@ impl Disk for RealDisk {
         #[cfg(not(target_os = "linux"))]
         let known = io::Result::Ok(false);
         known.unwrap_or(false)
-    }
-
-    /// On Unix a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
-    fn try_lock(&self, _path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        let file = file.as_std().expect("the real disk hands out the operating system's files");
-        #[cfg(unix)]
-        let locked = rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-        #[cfg(windows)]
-        let locked = file.try_lock();
-        match locked.map_err(io::Error::from) {
-            // The two answers of Unix to the second one who asks.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
-            locked => locked.map(|()| true),
-        }
     }
 }
 
@@ -195,8 +169,17 @@ impl DiskFile for RealFile {
         Ok(Box::new(RealMapping(map)))
     }
 
-    fn as_std(&self) -> Option<&File> {
-        Some(&self.0)
+    /// On Unix a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
+    fn try_lock(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        let locked = rustix::fs::fcntl_lock(&self.0, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        #[cfg(windows)]
+        let locked = self.0.try_lock();
+        match locked.map_err(io::Error::from) {
+            // The two answers of Unix to the second one who asks.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
+            locked => locked.map(|()| true),
+        }
     }
 }
 

@@ -24,10 +24,6 @@ impl Storage {
         Self::new(Arc::new(super::RealDisk))
     }
 
-    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
-    }
-
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<File> {
         let inner = self.disk.open(path, mode).map_err(|error| Error::io("open", path, None, error))?;
         Ok(File { path: path.into(), inner })
@@ -75,10 +71,6 @@ impl Storage {
         self.disk.maps_safely(dir)
     }
 
-    pub(super) fn try_lock(&self, file: &File) -> Result<bool> {
-        self.disk.try_lock(&file.path, &*file.inner).map_err(|error| Error::io("lock", &file.path, None, error))
-    }
-
     /// Reads a whole file of at most `limit` bytes; `None` if it is missing, cut at the limit if it is longer.
     pub(crate) fn read_whole(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
         let Some(info) = self.info(path)?.filter(|info| !info.is_dir) else { return Ok(None) };
@@ -93,10 +85,15 @@ impl Storage {
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let mut temporary = path.to_path_buf();
         temporary.as_mut_os_string().push(".tmp");
-        let file = self.open(&temporary, OpenMode::Create)?;
+        self.write_and_rename(&temporary, path, bytes)
+    }
+
+    /// Writes a file durably under the first name, then gives it the second one, durably.
+    pub(crate) fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+        let file = self.open(temporary, OpenMode::Create)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
-        self.rename(&temporary, path)?;
+        self.rename(temporary, path)?;
         path.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
@@ -152,6 +149,10 @@ impl File {
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.inner.sync().map_err(|error| Error::io("sync", &self.path, None, error))
+    }
+
+    pub(super) fn try_lock(&self) -> Result<bool> {
+        self.inner.try_lock().map_err(|error| Error::io("lock", &self.path, None, error))
     }
 
     pub(crate) fn map(&self, bytes: u64, mode: OpenMode) -> Result<Box<dyn Mapping>> {

@@ -1,6 +1,6 @@
 //! Getting messages from a queue, with RocketMQ's answers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,9 +80,8 @@ impl Default for GetLimits {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagFilter {
-    /// `None`: everything.
-    tags: Option<BTreeSet<String>>,
-    codes: BTreeSet<i64>,
+    /// The tags and their codes; `None`: everything.
+    tags: Option<BTreeMap<String, i64>>,
 }
 
 impl TagFilter {
@@ -95,23 +94,21 @@ impl TagFilter {
     /// Reads RocketMQ's subscription expression: tags separated by `||`; `*` or nothing for everything.
     #[must_use]
     pub fn parse(expression: &str) -> Self {
-        let tags: BTreeSet<String> =
-            expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
-        if tags.is_empty() || tags.contains("*") {
-            return Self::all();
-        }
-        Self { codes: tags.iter().map(|tag| tags_code(tag)).collect(), tags: Some(tags) }
+        let words = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
+        let tags: BTreeMap<_, _> = words.map(|tag| (tag.to_owned(), tags_code(tag))).collect();
+        let is_all = tags.is_empty() || tags.contains_key("*");
+        Self { tags: (!is_all).then_some(tags) }
     }
 
     /// Does a message with these tags pass?
     #[must_use]
     pub fn accepts(&self, tags: Option<&str>) -> bool {
-        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains(tags)))
+        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains_key(tags)))
     }
 
     /// Can a message with this tags code pass?
     fn accepts_code(&self, code: i64) -> bool {
-        self.tags.is_none() || self.codes.contains(&code)
+        self.tags.as_ref().is_none_or(|wanted| wanted.values().any(|known| *known == code))
     }
 }
 

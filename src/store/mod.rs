@@ -31,7 +31,7 @@ use crate::dispatch::{Dispatcher, light_queue_id};
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::flush::FlushService;
-use crate::format::message_id::OffsetMessageId;
+use crate::format::message_id::{MessageIdError, OffsetMessageId};
 use crate::format::properties::DELAY;
 use crate::format::record::{SysFlag, Transaction};
 use crate::index_file::IndexSet;
@@ -39,8 +39,6 @@ use crate::message::{Message, MessageLimits};
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::{SideFolder, StoreFormat};
 use crate::view::MessageView;
-
-use durable::DurableLog;
 
 pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
 pub use query::Query;
@@ -84,6 +82,9 @@ pub struct MessageStore {
     report: RecoveryReport,
 }
 
+/// The background work, once it has begun; dispatch is the first.
+type Tasks = Arc<OnceLock<Vec<Task>>>;
+
 /// What the store and its tasks share.
 #[derive(Debug)]
 struct Shared {
@@ -92,7 +93,6 @@ struct Shared {
     index: Arc<IndexSet>,
     dispatcher: Arc<Dispatcher>,
     checkpointer: Arc<Checkpointer>,
-    target: Arc<DurableLog>,
     flush: FlushService,
     clock: Arc<dyn Clock>,
     side: SideFolder,
@@ -103,27 +103,13 @@ struct Shared {
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
-    tasks: OnceLock<Tasks>,
+    tasks: Tasks,
     rebuilt: AtomicU64,
     closed: AtomicBool,
 }
 
-/// The background work.
-#[derive(Debug)]
-struct Tasks {
-    dispatch: Task,
-    others: Vec<Task>,
-}
-
-impl Tasks {
-    fn all(&self) -> impl Iterator<Item = &Task> {
-        [&self.dispatch].into_iter().chain(&self.others)
-    }
-}
-
 impl MessageStore {
     /// What opening found and did.
-    #[must_use]
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.report
     }
@@ -189,18 +175,15 @@ impl MessageStore {
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
         let mut appended = Vec::with_capacity(messages.len());
         self.shared.append(&messages, &mut |record| appended.push(record))?;
-        if let Some(last) = appended.last() {
-            self.settle(last.end())?;
-        }
+        appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
         Ok(appended)
     }
 
     fn settle(&self, end: LogOffset) -> Result<()> {
         if self.shared.log.is_grouped() {
-            self.shared.flush.wait_durable(end)?;
-        } else {
-            self.shared.flush.appended();
+            return self.shared.flush.wait_durable(end);
         }
+        self.shared.flush.appended();
         Ok(())
     }
 
@@ -218,10 +201,8 @@ impl MessageStore {
     /// [`Error::InvalidMessage`] if the text is no such id, and those of [`CommitLog::read`].
     #[doc(alias = "viewMessage")]
     pub fn read_by_id(&self, id: &str) -> Result<MessageView> {
-        let parsed: OffsetMessageId = id.parse().map_err(|error: crate::format::message_id::MessageIdError| {
-            Error::InvalidMessage { field: "message id", reason: error.to_string() }
-        })?;
-        self.read(LogOffset::new(parsed.log_offset))
+        let invalid = |error: MessageIdError| Error::InvalidMessage { field: "message id", reason: error.to_string() };
+        self.read(LogOffset::new(id.parse::<OffsetMessageId>().map_err(invalid)?.log_offset))
     }
 
     /// Iterates over the whole log in order, with its damage, from a record's offset on.
@@ -236,21 +217,13 @@ impl MessageStore {
     /// assert!(matches!(first, ScanItem::Record(record) if record.topic() == "orders"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.shared.log.scan(from)
     }
 
     /// What may be read of the log.
-    #[must_use]
     pub fn log_range(&self) -> std::ops::Range<LogOffset> {
         self.shared.log.range()
-    }
-
-    /// Length of the log's files in bytes.
-    #[must_use]
-    pub fn log_file_bytes(&self) -> u64 {
-        self.shared.log.file_bytes()
     }
 
     /// Store time of the first message in the log, in ms since 1970-01-01 UTC; `None` in an empty log.
@@ -332,7 +305,6 @@ impl MessageStore {
     }
 
     /// Everything below is durable.
-    #[must_use]
     pub fn durable_offset(&self) -> LogOffset {
         self.shared.flush.durable_offset()
     }
@@ -389,7 +361,6 @@ impl MessageStore {
     }
 
     /// Numbers about the store.
-    #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         Stats {
@@ -448,7 +419,7 @@ impl Shared {
         self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
         BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
-            self.wake_dispatch();
+            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
         }
         let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {
@@ -479,20 +450,15 @@ impl Shared {
 
     fn health(&self) -> Result<()> {
         self.log.progress().check()?;
-        let tasks = self.tasks.get().into_iter().flat_map(Tasks::all);
-        for task in tasks.chain(self.log.preparer()) {
+        for task in self.all_tasks() {
             task.health()?;
-            if let Some(full) = task.stalled() {
-                return Err(full);
-            }
+            task.stalled().map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
-    fn wake_dispatch(&self) {
-        if let Some(tasks) = self.tasks.get() {
-            tasks.dispatch.wake();
-        }
+    fn all_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.get().into_iter().flatten().chain(self.log.preparer())
     }
 
     /// Dispatches everything that readers may see now.
@@ -510,13 +476,12 @@ impl Shared {
     fn dispatch_for(&self, queue: &ConsumeQueue, from: QueueOffset, last: QueueOffset) -> Result<()> {
         let end = self.log.visible_end();
         while queue.range().end <= last && queue.cursor().next() > queue.range().end {
-            match self.dispatcher.step(end) {
+            let at = match self.dispatcher.step(end) {
                 Err(error) if error.is_disk_full() && queue.range().end > from => break,
-                at => {
-                    if at? >= end {
-                        break;
-                    }
-                }
+                at => at?,
+            };
+            if at >= end {
+                break;
             }
         }
         Ok(())
@@ -525,23 +490,21 @@ impl Shared {
 
 /// RocketMQ's rules for a batch.
 fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
-    let refuse = |field, reason: &str| Err(Error::InvalidMessage { field, reason: reason.to_owned() });
-    let Some(first) = messages.first() else { return Ok(()) };
     for message in messages {
-        if message.topic != first.topic || message.queue_id != first.queue_id {
-            return refuse("batch", "its messages have different topics or queues");
-        }
-        if message.sys_flag.transaction() != Transaction::None || message.sys_flag.has(SysFlag::INNER_BATCH) {
-            return refuse("batch", "a message of a transaction, or an inner batch, is put alone");
-        }
-        if light_queues(message).next().is_some() {
-            return refuse("batch", "a message for light queues is put alone");
-        }
-        let is_delayed =
-            message.property_value(DELAY).is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
-        if is_delayed || offsets_of(message) != 1 {
-            return refuse("batch", "a delayed message is put alone");
-        }
+        let (flag, delay) = (message.sys_flag, message.property_value(DELAY));
+        let is_delayed = delay.is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
+        let reason = if message.topic != messages[0].topic || message.queue_id != messages[0].queue_id {
+            "its messages have different topics or queues"
+        } else if flag.transaction() != Transaction::None || flag.has(SysFlag::INNER_BATCH) {
+            "a message of a transaction, or an inner batch, is put alone"
+        } else if light_queues(message).next().is_some() {
+            "a message for light queues is put alone"
+        } else if is_delayed || offsets_of(message) != 1 {
+            "a delayed message is put alone"
+        } else {
+            continue;
+        };
+        return Err(Error::InvalidMessage { field: "batch", reason: reason.to_owned() });
     }
     let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
     if bytes > max_bytes {

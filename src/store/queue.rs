@@ -86,11 +86,9 @@ impl QueueHandle {
     /// [`Error::Io`] if a file cannot be read, and those of dispatch.
     pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         let Some(queue) = self.find()? else { return Ok(Vec::new()) };
-        let log = &self.shared.log;
-        let start = log.range().start.get();
+        let (log, start) = (&self.shared.log, self.shared.log.range().start.get());
         let mut items = self.shared.read_entries(&queue, from.max(queue.range().start), max)?;
-        let is_there = |at: u64| at >= start && log.known_damage(at).is_none();
-        items.retain(|item| is_there(item.entry.log_offset));
+        items.retain(|item| item.entry.log_offset >= start && log.known_damage(item.entry.log_offset).is_none());
         Ok(items)
     }
 
@@ -120,35 +118,27 @@ impl QueueHandle {
 }
 
 impl QueueIter {
-    fn fill(&mut self) -> Result<Option<Arc<ConsumeQueue>>> {
-        let Some(queue) = self.handle.shared.find_queue(&self.handle.topic, self.handle.queue_id)? else {
-            return Ok(None);
-        };
-        if self.items.is_empty() {
-            let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
-            self.handle.shared.dispatch_for(&queue, self.next, last)?;
-            self.next = self.next.max(queue.range().start);
-            self.items = self.handle.shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
-        }
-        Ok(Some(queue))
-    }
-
     fn advance(&mut self) -> Result<Option<MessageView>> {
+        let QueueHandle { shared, topic, queue_id } = &self.handle;
+        let Some(queue) = shared.find_queue(topic, *queue_id)? else { return Ok(None) };
         loop {
-            let Some(queue) = self.fill()? else { return Ok(None) };
+            if self.items.is_empty() {
+                let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
+                shared.dispatch_for(&queue, self.next, last)?;
+                self.next = self.next.max(queue.range().start);
+                self.items = shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
+            }
             let Some(item) = self.items.pop_front() else { return Ok(None) };
             // An error is an item too: the next one comes after it.
             self.next = item.queue_offset + u64::from(item.count);
-            match self.handle.shared.fetch(&queue, &item)? {
+            match shared.fetch(&queue, &item)? {
                 Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
-                    return Err(Error::OutOfRange {
-                        offset: item.queue_offset.get(),
-                        available: queue.range().start.get()..queue.range().end.get(),
-                    });
+                    let (offset, range) = (item.queue_offset.get(), queue.range());
+                    return Err(Error::OutOfRange { offset, available: range.start.get()..range.end.get() });
                 }
                 Fetched::Wrong => {
                     self.repaired_at = Some(item.queue_offset);
-                    self.handle.shared.rebuild(&queue)?;
+                    shared.rebuild(&queue)?;
                     self.items.clear();
                     self.next = item.queue_offset;
                 }
