@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
-use super::read::Rules;
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::{Storage, StoreLock};
@@ -56,7 +55,8 @@ pub(super) struct Shared {
     pub(super) watermark: Option<WatermarkFile>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stamps: StoreClock,
-    pub(super) rules: Rules,
+    /// From this offset on every record carries the record CRC.
+    pub(super) crc_from: Option<LogOffset>,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,

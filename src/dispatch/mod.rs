@@ -7,7 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -154,8 +154,9 @@ impl Dispatcher {
                     self.feed_record(&record, selection, &mut runs)?;
                 }
                 Walked::Damaged(corruption) => self.note_damage(corruption),
+                Walked::Blank(_) => {}
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })?;
         for run in runs.all {
             self.append(&run)?;
