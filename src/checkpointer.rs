@@ -69,22 +69,17 @@ impl Checkpointer {
 
     fn write(&self, file: &mut Option<DerivedFile>) -> Result<()> {
         let (cursor, states) = self.capture(file.is_none())?;
-        for state in &states {
-            if let Some(queue) = self.queues.get(&state.topic, state.queue_id) {
-                queue.sync()?;
-            }
-        }
-        self.index.sync()?;
-        // Last of the three: the index may have gone on meanwhile, and must not know what the log can lose.
-        let index = self.index.states()?;
+        let frame = sync_derived(&self.queues, &self.index, cursor, states)?;
         self.log.flush()?;
-        let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
         match file.as_mut() {
             Some(file) => file.append(&frame)?,
             None => *file = Some(DerivedFile::create(&self.side, &frame)?),
         }
         *lock(&self.done) = cursor.at;
-        self.tell_rocketmq(cursor.store_ms)
+        // After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
+        // other two: so those never pass the end of the newest file that stays.
+        let index_ms = self.index.newest_full_end_ms().unwrap_or(0).min(cursor.store_ms);
+        stamp_checkpoint(&self.side, index_ms)
     }
 
     /// Describes the queues while dispatch stands still.
@@ -94,13 +89,21 @@ impl Checkpointer {
         let states = queues.iter().filter(|queue| all || queue.is_touched()).map(|queue| queue.state());
         Ok((*cursor, states.collect::<Result<_>>()?))
     }
+}
 
-    /// After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
-    /// other two: so those never pass the end of the newest file that stays.
-    fn tell_rocketmq(&self, store_ms: i64) -> Result<()> {
-        let index_ms = self.index.newest_full_end_ms().unwrap_or(0).min(store_ms);
-        stamp_checkpoint(&self.side, index_ms)
+/// Syncs the queues that `states` describe, then the index, and says so in a frame. The log is not synced, so the frame
+/// holds only once it is durable up to where the index is.
+pub(crate) fn sync_derived(
+    queues: &QueueTable,
+    index: &IndexSet,
+    cursor: DispatchCursor,
+    states: Vec<QueueState>,
+) -> Result<Frame> {
+    for queue in states.iter().filter_map(|state| queues.get(&state.topic, state.queue_id)) {
+        queue.sync()?;
     }
+    index.sync()?;
+    Ok(Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index: index.states()? })
 }
 
 /// Sets the three stamps of RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.

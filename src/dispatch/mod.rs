@@ -38,7 +38,7 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) const ALL: Self = Self { queues: None, index: true };
 
-    fn has(&self, topic: &str, queue_id: i32) -> bool {
+    pub(crate) fn has(&self, topic: &str, queue_id: i32) -> bool {
         // The pair is made only for a repair: live dispatch feeds all.
         self.queues.as_ref().is_none_or(|queues| queues.contains(&(topic.to_owned(), queue_id)))
     }
@@ -153,7 +153,12 @@ impl Dispatcher {
                     store_ms = record.store_ms();
                     self.feed_record(&record, selection, &mut runs)?;
                 }
-                Walked::Damaged(corruption) => self.note_damage(corruption),
+                Walked::Damaged(corruption) => {
+                    let mut damages = lock(&self.damages);
+                    if !damages.contains(&corruption) {
+                        damages.push(corruption);
+                    }
+                }
                 Walked::Blank(_) => {}
             }
             Ok(())
@@ -162,13 +167,6 @@ impl Dispatcher {
             self.append(&run)?;
         }
         Ok(DispatchCursor { at, store_ms })
-    }
-
-    fn note_damage(&self, corruption: Corruption) {
-        let mut damages = lock(&self.damages);
-        if !damages.contains(&corruption) {
-            damages.push(corruption);
-        }
     }
 
     fn feed_record(&self, record: &RecordView<'_>, selection: &Selection, runs: &mut Runs) -> Result<()> {
@@ -189,17 +187,16 @@ impl Dispatcher {
                 if !self.queues.is_batch(&target.topic) {
                     return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
                 }
-                self.append_batch(
-                    &queue,
-                    &BatchEntry {
-                        log_offset: entry.log_offset,
-                        record_bytes: entry.record_bytes,
-                        tags_code: entry.tags_code,
-                        store_ms: record.store_ms(),
-                        base: target.queue_offset,
-                        count: target.count,
-                    },
-                )
+                let entry = BatchEntry {
+                    log_offset: entry.log_offset,
+                    record_bytes: entry.record_bytes,
+                    tags_code: entry.tags_code,
+                    store_ms: record.store_ms(),
+                    base: target.queue_offset,
+                    count: target.count,
+                };
+                let append = || queue.append_batch(&entry);
+                self.settle(append(), &queue, entry.base, append)
             });
         });
         fed?;
@@ -216,45 +213,40 @@ impl Dispatcher {
     }
 
     fn append(&self, run: &Run) -> Result<()> {
-        match run.queue.append(QueueOffset::new(run.from), &run.entries) {
+        let append = || run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop);
+        match append() {
             Err(Error::OutOfOrder { .. }) if run.entries.len() > 1 => {
                 // Something in the run does not fit what is there: find out which.
-                for (entry, from) in run.entries.iter().zip(run.from..) {
-                    self.append(&Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })?;
-                }
-                Ok(())
+                let each = run.entries.iter().zip(run.from..);
+                each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
+                    .try_for_each(|run| self.append(&run))
             }
-            Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                // The messages between were lost with their records, in a log that was damaged.
-                run.queue
-                    .skip_to(QueueOffset::new(run.from))
-                    .and_then(|()| run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop))
-                    .or_else(|error| self.refuse(error))
-            }
-            Err(error) => self.refuse(error),
-            Ok(_) => Ok(()),
+            done => self.settle(done, &run.queue, run.from, append),
         }
     }
 
-    fn append_batch(&self, queue: &ConsumeQueue, entry: &BatchEntry) -> Result<()> {
-        match queue.append_batch(entry) {
+    /// Puts right what came of an append at queue offset `at`.
+    fn settle(
+        &self,
+        done: Result<()>,
+        queue: &ConsumeQueue,
+        at: u64,
+        again: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let done = match done {
+            // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                let skipped = queue.skip_to(QueueOffset::new(entry.base));
-                skipped.and_then(|()| queue.append_batch(entry)).or_else(|error| self.refuse(error))
+                queue.skip_to(QueueOffset::new(at)).and_then(|()| again())
             }
-            Err(error) => self.refuse(error),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
-    fn refuse(&self, error: Error) -> Result<()> {
-        match error {
-            Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. } => {
+            done => done,
+        };
+        match done {
+            // Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. }) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            other => Err(other),
+            done => done,
         }
     }
 }
@@ -282,11 +274,10 @@ impl Runs {
         entry: QueueEntry,
         append: impl Fn(&Run) -> Result<()>,
     ) -> Result<()> {
-        let Some(&index) = self.by_queue.get(&Arc::as_ptr(&queue)) else {
-            self.by_queue.insert(Arc::as_ptr(&queue), self.all.len());
-            self.all.push(Run { queue, from: offset, entries: vec![entry] });
-            return Ok(());
-        };
+        let index = *self.by_queue.entry(Arc::as_ptr(&queue)).or_insert(self.all.len());
+        if index == self.all.len() {
+            self.all.push(Run { queue, from: offset, entries: Vec::new() });
+        }
         let run = &mut self.all[index];
         if run.from + run.entries.len() as u64 != offset {
             append(run)?;
