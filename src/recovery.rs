@@ -8,23 +8,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checkpointer::{stamp_checkpoint, sync_derived};
-use crate::commit_log::{CommitLog, Known};
+use crate::commit_log::Known;
 use crate::consume_queue::{ConsumeQueue, QueueTable};
-use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
+use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
-use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::side::{Derived, DerivedFile, QueueState, SideFolder};
 
 /// The parts that are put right.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) log: CommitLog,
     pub(crate) side: SideFolder,
-    pub(crate) queues: Arc<QueueTable>,
-    pub(crate) index: Arc<IndexSet>,
-    pub(crate) levels: DelayLevels,
+    /// Has log, queues and index.
+    pub(crate) dispatcher: Arc<Dispatcher>,
     /// A rebuild is checkpointed after this much of the log.
     pub(crate) save_bytes: u64,
 }
@@ -35,7 +32,6 @@ type Names = Vec<(String, i32)>;
 /// What recovery did.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) dispatcher: Arc<Dispatcher>,
     /// Queues that were compared with the log.
     pub(crate) queues_compared: Names,
     /// Those of them that were not as the log says.
@@ -94,28 +90,29 @@ pub(crate) fn recover(
     next: &NextOffsets,
     watcher: Watcher<'_>,
 ) -> Result<Recovered> {
+    let dispatcher = &*parts.dispatcher;
+    let (log, queues, index) = (dispatcher.log.range(), &dispatcher.queues, &dispatcher.index);
     let batch = next.0.iter().filter(|(_, (is_batch, _))| *is_batch);
-    batch.for_each(|(topic, _)| parts.queues.mark_batch(topic));
-    let log = parts.log.range();
+    batch.for_each(|(topic, _)| queues.mark_batch(topic));
     let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= log.end);
     let (broken, new, index_rebuilt) = match derived {
         Some(derived) => restore(parts, derived, is_clean)?,
-        None => (parts.queues.all().iter().map(|queue| name_of(queue)).collect(), Vec::new(), !parts.index.is_empty()),
+        None => (queues.all().iter().map(|queue| name_of(queue)).collect(), Vec::new(), !index.is_empty()),
     };
     if index_rebuilt || !broken.is_empty() {
-        parts.warn_rocketmq()?;
+        // Nothing of queues and index can be relied on.
+        stamp_checkpoint(&parts.side, 0)?;
     }
     if index_rebuilt {
-        parts.index.clear()?;
+        index.clear()?;
     }
-    let (at, store_ms) = derived.map_or((log.end, parts.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
-    let (queues, index, levels) = (Arc::clone(&parts.queues), Arc::clone(&parts.index), parts.levels.clone());
-    let dispatcher = Dispatcher::new(parts.log.clone(), queues, index, levels, DispatchCursor { at, store_ms });
+    let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
+    dispatcher.begin(DispatchCursor { at, store_ms });
     let (mut repaired, mut saved) = (Vec::new(), log.start);
     if derived.is_none() || index_rebuilt || !broken.is_empty() {
         let some = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
         let selection = if derived.is_some() { some } else { Selection::ALL };
-        repaired = compare(&dispatcher, &parts.queues, &selection, log.clone(), &mut |cursor| {
+        repaired = compare(dispatcher, &selection, log.clone(), &mut |cursor| {
             watcher(cursor.at, log.end);
             if derived.is_none() && cursor.at.get().saturating_sub(saved.get()) >= parts.save_bytes {
                 parts.save_rebuild(cursor)?;
@@ -128,25 +125,19 @@ pub(crate) fn recover(
         // They began after the checkpoint, or a rebuild that was killed had not met them yet: either way no record
         // below the checkpoint is theirs.
         let selection = Selection { queues: Some(new.into_iter().collect()), index: false };
-        compare(&dispatcher, &parts.queues, &selection, at..log.end, &mut |_| Ok(()))?;
+        compare(dispatcher, &selection, at..log.end, &mut |_| Ok(()))?;
     }
-    next.settle(&parts.queues)?;
+    next.settle(queues)?;
     let frame_holds = derived.is_some() && !index_rebuilt && broken.is_empty();
-    let dispatcher = Arc::new(dispatcher);
-    Ok(Recovered { dispatcher, queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
+    Ok(Recovered { queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
 }
 
 impl Parts {
-    /// Says in RocketMQ's checkpoint that nothing of queues and index can be relied on.
-    fn warn_rocketmq(&self) -> Result<()> {
-        stamp_checkpoint(&self.side, 0)
-    }
-
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.
     fn save_rebuild(&self, cursor: DispatchCursor) -> Result<()> {
-        let queues = self.queues.all().into_iter().filter(|queue| !queue.range().is_empty());
+        let queues = self.dispatcher.queues.all().into_iter().filter(|queue| !queue.range().is_empty());
         let states = queues.map(|queue| queue.state()).collect::<Result<_>>()?;
-        let frame = sync_derived(&self.queues, &self.index, cursor, states)?;
+        let frame = sync_derived(&self.dispatcher, cursor, states)?;
         DerivedFile::create(&self.side, &frame).map(drop)
     }
 }
@@ -154,13 +145,12 @@ impl Parts {
 /// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
 pub(crate) fn compare(
     dispatcher: &Dispatcher,
-    queues: &QueueTable,
     selection: &Selection,
     range: Range<LogOffset>,
     on_progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
 ) -> Result<Names> {
     let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
-    let compared: Vec<_> = queues.all().into_iter().filter(is_chosen).collect();
+    let compared: Vec<_> = dispatcher.queues.all().into_iter().filter(is_chosen).collect();
     compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
     dispatcher.repair(selection, range, on_progress)?;
     let mut repaired = Vec::new();
@@ -177,24 +167,24 @@ pub(crate) fn compare(
 /// whether the index must be built anew.
 fn restore(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, Names, bool)> {
     if !is_clean {
-        parts.warn_rocketmq()?;
+        stamp_checkpoint(&parts.side, 0)?;
     }
-    let log_start = parts.log.range().start;
+    let (log_start, queues) = (parts.dispatcher.log.range().start, &parts.dispatcher.queues);
     let (mut broken, mut new) = (Vec::new(), Vec::new());
     for (name, state) in &derived.queues {
         if state.batch {
-            parts.queues.mark_batch(&state.topic);
+            queues.mark_batch(&state.topic);
         }
-        let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
+        let queue = queues.get_or_create(&state.topic, state.queue_id)?;
         if queue.is_damaged() || !restore_queue(&queue, state, is_clean, log_start)? {
             broken.push(name.clone());
         }
     }
     // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
     let unknown = if is_clean { &mut broken } else { &mut new };
-    let names = parts.queues.all().into_iter().map(|queue| name_of(&queue));
+    let names = queues.all().into_iter().map(|queue| name_of(&queue));
     unknown.extend(names.filter(|name| !derived.queues.contains_key(name)));
-    Ok((broken, new, !restore_index(parts, derived, is_clean)?))
+    Ok((broken, new, !restore_index(&parts.dispatcher, derived, is_clean)?))
 }
 
 /// Believes what the last checkpoint says of a queue, unless one of the entries that this has to look at is damaged.
@@ -208,18 +198,18 @@ fn restore_queue(queue: &ConsumeQueue, state: &QueueState, is_clean: bool, log_s
 }
 
 /// Believes what the last checkpoint says of the index; `false` if it must be built anew.
-fn restore_index(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<bool> {
+fn restore_index(dispatcher: &Dispatcher, derived: &Derived, is_clean: bool) -> Result<bool> {
     if is_clean {
-        return parts.index.matches_states(&derived.index);
+        return dispatcher.index.matches_states(&derived.index);
     }
-    let log = &parts.log;
+    let log = &dispatcher.log;
     let store_ms = |at: LogOffset| match log.read(at) {
         Ok(record) => Ok(Some(record.store_ms())),
         Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),
     };
     let end = derived.log_offset.min(log.range().end);
-    parts.index.restore(&derived.index, end, store_ms)
+    dispatcher.index.restore(&derived.index, end, store_ms)
 }
 
 pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {

@@ -99,8 +99,8 @@ impl CommitLog {
         };
         if let Some(file) = next {
             shared.files.drop_last(&file);
-            shared.storage.remove_file(file.path())?;
-            shared.storage.sync_dir(&shared.creation.dir)?;
+            shared.creation.storage.remove_file(file.path())?;
+            shared.creation.storage.sync_dir(&shared.creation.dir)?;
         }
         // Nothing was ever written behind the tail, so the next opening need not put zeros there.
         let unused = |watermark: &&WatermarkFile| {

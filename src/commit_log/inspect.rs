@@ -205,9 +205,7 @@ impl Inspector<'_> {
         let known = self.watermark.map(|known| known.durable.get().min(self.visit_from).max(log.start));
         let start = known.unwrap_or(log.start).min(log.end);
         let mut at = start;
-        while at < log.end
-            && let Some(next) = self.step(at, log.end)?
-        {
+        while let Some(next) = self.step(at)? {
             at = next;
         }
         self.back.finish()?;
@@ -228,7 +226,7 @@ impl Inspector<'_> {
     }
 
     /// Looks at what stands at `at`; returns where to go on, or `None` where the log ends.
-    fn step(&mut self, at: u64, end: u64) -> Result<Option<u64>> {
+    fn step(&mut self, at: u64) -> Result<Option<u64>> {
         if !self.reader.load(&self.found.files, at)? {
             return Ok(None);
         }
@@ -243,10 +241,7 @@ impl Inspector<'_> {
                 (at + u64::from(record.record_bytes()), record.bytes())
             }
             Found::Blank => (file.end(), &self.reader.bytes(at)[..BLANK_BYTES]),
-            Found::Bad(reason) => {
-                let file_end = file.end();
-                return self.bad(at, (file_end, end), reason);
-            }
+            Found::Bad(reason) => return self.bad(at, reason),
         };
         // Is what stands here not known to be durable, and may it be written?
         let is_unsure = self.watermark.is_some_and(|known| at >= known.durable.get());
@@ -257,8 +252,9 @@ impl Inspector<'_> {
     }
 
     /// The table of the design: what the first bad byte at `at` means.
-    fn bad(&mut self, at: u64, (file_end, end): (u64, u64), reason: String) -> Result<Option<u64>> {
-        if self.is_damaged_blank(at, file_end, end)? {
+    fn bad(&mut self, at: u64, reason: String) -> Result<Option<u64>> {
+        let (file_end, end) = (self.reader.file().end(), self.found.range().end);
+        if self.is_damaged_blank(at, file_end)? {
             self.found.blanks.push(LogOffset::new(at));
             return Ok(Some(file_end));
         }
@@ -279,19 +275,14 @@ impl Inspector<'_> {
     }
 
     /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
-    fn is_damaged_blank(&mut self, at: u64, file_end: u64, end: u64) -> Result<bool> {
-        let left = u32::try_from(file_end - at).expect("a log file has 31 bits of length");
-        let (blank, bytes) = (encode_blank(left), self.reader.bytes(at));
-        let right = |field: Range<usize>| usize::from(bytes.get(field.clone()) == Some(&blank[field]));
+    fn is_damaged_blank(&mut self, at: u64, file_end: u64) -> Result<bool> {
+        let blank = encode_blank(u32::try_from(file_end - at).expect("a log file has 31 bits of length"));
+        let Some(bytes) = self.reader.bytes(at).get(..BLANK_BYTES) else { return Ok(false) };
         let files = &self.found.files;
-        if bytes.len() < BLANK_BYTES
-            || right(0..4) + right(4..8) != 1
-            || file_end >= end
-            || self.reader.find(files, at + 1..file_end, &|_| true)?.is_some()
-        {
-            return Ok(false);
-        }
-        Ok(self.reader.load(files, file_end)? && matches!(self.reader.judge(file_end), Found::Record(_)))
+        Ok((bytes[..4] == blank[..4]) != (bytes[4..] == blank[4..])
+            && self.reader.find(files, at + 1..file_end, &|_| true)?.is_none()
+            && self.reader.load(files, file_end)?
+            && matches!(self.reader.judge(file_end), Found::Record(_)))
     }
 
     /// The watermark describes the last record below it: if that is not there, the log is not what it was.
@@ -308,7 +299,7 @@ impl Inspector<'_> {
         }
         let Some(last) = known.last else { return Ok(()) };
         let (at, end) = (last.offset.get(), last.offset.get() + u64::from(last.bytes));
-        if at < log.start || end > log.end {
+        if at < log.start || end > log.end || !self.reader.load(&self.found.files, at)? {
             return Ok(());
         }
         if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
@@ -316,9 +307,7 @@ impl Inspector<'_> {
             return Ok(());
         }
         self.found.last = Some((at, last.bytes));
-        if self.reader.load(&self.found.files, at)?
-            && let Ok(record) = RecordView::decode(self.reader.bytes(at))
-        {
+        if let Ok(record) = RecordView::decode(self.reader.bytes(at)) {
             self.found.last_ms = record.store_ms();
             let lacks_crc = record.crc_property() == CrcProperty::Absent;
             // The record is as it was written, so what asks for its CRC is out of date.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 use super::place::{Group, Place, Placing, Sink};
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
-use crate::disk::{Storage, StoreLock};
+use crate::disk::StoreLock;
 use crate::drive::{Drive, Pumped, Task};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
@@ -47,7 +47,6 @@ pub(super) struct Deleted {
 /// What all handles of one log share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) storage: Storage,
     pub(super) creation: Creation,
     pub(super) files: MappedFiles,
     pub(super) place: Mutex<Place>,
@@ -137,7 +136,7 @@ impl CommitLog {
         Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
     }
 
-    /// How often the wall clock was found far behind the last store time.
+    /// How often the wall clock jumped by more than an hour, forward or back.
     pub(crate) fn clock_jumps(&self) -> u64 {
         self.shared.stamps.jumps()
     }

@@ -22,4 +22,4 @@ pub(crate) use known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes};
 pub(crate) use open::{OpenedLog, open_log};
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Cursors, Unit, light_queues, offsets_of};
+pub(crate) use unit::{Buffers, Cursors, Unit, light_queues, offsets_of};

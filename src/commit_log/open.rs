@@ -11,7 +11,7 @@ use super::inspect::{Inspection, inspect};
 use super::known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes, file_bytes_on_disk};
 use super::log::CommitLog;
 use super::settle::DEFAULT_HOST;
-use super::unit::{Appended, Cursors, Unit};
+use super::unit::{Appended, Buffers, Cursors, Unit};
 use crate::clock::SystemClock;
 use crate::disk::{Storage, StoreLock};
 use crate::error::{Error, Result};
@@ -41,11 +41,9 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         return Err(Error::io("open", &options.root, None, missing));
     }
     storage.create_dir_durably(&options.root)?;
-    let lock = if options.read_only { None } else { Some(StoreLock::take(storage, &options.root)?) };
-    let ours = match &lock {
-        Some(lock) => lock.was_ours(),
-        None => StoreLock::is_ours(storage, &options.root)?,
-    };
+    let lock = (!options.read_only).then(|| StoreLock::take(storage, &options.root)).transpose()?;
+    let is_ours = || StoreLock::is_ours(storage, &options.root);
+    let ours = lock.as_ref().map_or_else(is_ours, |lock| Ok(lock.was_ours()))?;
     let mut known = Known::load(&side, ours)?;
     let mut format = options.wanted.clone();
     if let Some(stored) = &known.format {
@@ -63,24 +61,18 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
-    begin_session(&side, lock.as_ref(), ours, &format)?;
-    let durable = known.watermark.map_or(0, |known| known.durable.get());
-    let log = CommitLog::settle(options, &side, &format, &found, durable)?;
-    Ok(OpenedLog { log, side, lock, known, format, found })
-}
-
-/// From here on the store counts as written by us and not closed.
-fn begin_session(side: &SideFolder, lock: Option<&StoreLock>, ours: bool, format: &StoreFormat) -> Result<()> {
+    // From here on the store counts as written by us and not closed.
     if !ours {
         side.clear()?;
     }
     side.create()?;
     side.empty_new()?;
-    if let Some(lock) = lock {
-        lock.mark()?;
-    }
-    format.save(side)?;
-    create_abort(side.storage(), side.root())
+    lock.iter().try_for_each(StoreLock::mark)?;
+    format.save(&side)?;
+    create_abort(storage, &options.root)?;
+    let durable = known.watermark.map_or(0, |known| known.durable.get());
+    let log = CommitLog::settle(options, &side, &format, &found, durable)?;
+    Ok(OpenedLog { log, side, lock, known, format, found })
 }
 
 impl CommitLog {
@@ -151,7 +143,7 @@ impl CommitLog {
             let reason = "light queues need a store".to_owned();
             return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
         }
-        let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Vec::new())?;
+        let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Buffers::default())?;
         let mut appended = None;
         self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended = Some(record))?;
         if self.shared.grouped {

@@ -63,12 +63,11 @@ impl CommitLog {
             Sink::Mapping(active.as_ref().filter(|_| !options.read_only).map(MappedFile::writer))
         };
         let shared = Shared {
-            storage: options.storage.clone(),
             files: MappedFiles::new(files),
             place: Mutex::new(Place { tail, allocated: tail, active, next: None, last: found.last, sink }),
             progress: Arc::new(Progress::new(found.tail)),
             watermark,
-            stamps: StoreClock::new(found.last_ms),
+            stamps: StoreClock::new(found.last_ms, options.clock.now_ms()),
             clock: Arc::clone(&options.clock),
             crc_from: format.record_crc_from,
             damaged: found.corruptions.clone(),

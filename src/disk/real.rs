@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
@@ -201,6 +203,26 @@ impl DiskFile for RealFile {
 #[derive(Debug)]
 struct RealMapping(MmapRaw);
 
+/// Where pages are larger the system refuses what is no multiple of them, and the hint has no effect.
+#[cfg(target_os = "linux")]
+const PAGE_BYTES: usize = 4096;
+
+impl RealMapping {
+    /// Takes whole pages out of the page tables, where they come back at their next use. Writing back a page that is
+    /// mapped interrupts every core that uses the mapping, once for each page; this does so once for all of them.
+    fn forget(&self, range: &Range<usize>) {
+        #[cfg(target_os = "linux")]
+        {
+            let (start, end) = (range.start.next_multiple_of(PAGE_BYTES), range.end / PAGE_BYTES * PAGE_BYTES);
+            if start < end {
+                // SAFETY: the mapping is shared and of a file, so its bytes stay in the page cache, and whoever reads
+                // or writes the range finds them there. Only a hint: what it does not reach is written back too.
+                let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            }
+        }
+    }
+}
+
 // SAFETY: `MmapRaw` keeps its mapping at one place until it is dropped, makes no reference into it, and was made
 // writable unless the mode was `Read`. That the file is not cut short by another program is a condition of the crate.
 unsafe impl Mapping for RealMapping {
@@ -213,6 +235,7 @@ unsafe impl Mapping for RealMapping {
     }
 
     fn flush(&self, range: Range<usize>) -> io::Result<()> {
+        self.forget(&range);
         self.0.flush_range(range.start, range.len())
     }
 

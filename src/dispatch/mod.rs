@@ -45,7 +45,7 @@ impl Selection {
 }
 
 /// How far dispatch is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DispatchCursor {
     pub(crate) at: LogOffset,
     /// Store time of the last record below.
@@ -55,9 +55,9 @@ pub(crate) struct DispatchCursor {
 /// Feeds queues and index from the log.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    log: CommitLog,
-    queues: Arc<QueueTable>,
-    index: Arc<IndexSet>,
+    pub(crate) log: CommitLog,
+    pub(crate) queues: Arc<QueueTable>,
+    pub(crate) index: Arc<IndexSet>,
     levels: DelayLevels,
     cursor: Mutex<DispatchCursor>,
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
@@ -66,16 +66,15 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        log: CommitLog,
-        queues: Arc<QueueTable>,
-        index: Arc<IndexSet>,
-        levels: DelayLevels,
-        cursor: DispatchCursor,
-    ) -> Self {
-        log.progress().begin_dispatched(cursor.at);
-        let (cursor, damages) = (Mutex::new(cursor), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused: AtomicU64::new(0), damages }
+    pub(crate) fn new(log: CommitLog, queues: Arc<QueueTable>, index: Arc<IndexSet>, levels: DelayLevels) -> Self {
+        let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { log, queues, index, levels, cursor, refused, damages }
+    }
+
+    /// Everything below `cursor` counts as dispatched.
+    pub(crate) fn begin(&self, cursor: DispatchCursor) {
+        *lock(&self.cursor) = cursor;
+        self.log.progress().begin_dispatched(cursor.at);
     }
 
     /// Dispatches up to about [`STEP_BYTES`] of what lies below `end`; returns how far dispatch is.
@@ -196,7 +195,7 @@ impl Dispatcher {
                     count: target.count,
                 };
                 let append = || queue.append_batch(&entry);
-                self.settle(append(), &queue, entry.base, append)
+                self.settle(append(), &queue, append)
             });
         });
         fed?;
@@ -221,22 +220,16 @@ impl Dispatcher {
                 each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
                     .try_for_each(|run| self.append(&run))
             }
-            done => self.settle(done, &run.queue, run.from, append),
+            done => self.settle(done, &run.queue, append),
         }
     }
 
-    /// Puts right what came of an append at queue offset `at`.
-    fn settle(
-        &self,
-        done: Result<()>,
-        queue: &ConsumeQueue,
-        at: u64,
-        again: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    /// Puts right what came of an append.
+    fn settle(&self, done: Result<()>, queue: &ConsumeQueue, again: impl FnOnce() -> Result<()>) -> Result<()> {
         let done = match done {
             // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                queue.skip_to(QueueOffset::new(at)).and_then(|()| again())
+                queue.skip_to(QueueOffset::new(given)).and_then(|()| again())
             }
             done => done,
         };

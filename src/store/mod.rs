@@ -17,14 +17,14 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
-use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::disk::StoreLock;
 use crate::dispatch::{Dispatcher, light_queue_id};
@@ -52,12 +52,10 @@ pub use verify::VerifyReport;
 const MAX_LAG_BYTES: u64 = 64 << 20;
 /// A waiting reader does the background work this often where nobody else does.
 const MANUAL_LOOK: Duration = Duration::from_millis(5);
-/// A buffer that grew larger than this for one message is not kept.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Encoded messages are made in the same memory again and again.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// A message store: RocketMQ's files in a folder, with one call to open, put, get and query.
@@ -89,16 +87,22 @@ struct Shared {
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
     lock: Mutex<Option<StoreLock>>,
-    tasks: RwLock<Tasks>,
+    tasks: OnceLock<Tasks>,
     rebuilt: AtomicU64,
     closed: AtomicBool,
 }
 
 /// The background work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tasks {
-    dispatch: Option<Task>,
+    dispatch: Task,
     others: Vec<Task>,
+}
+
+impl Tasks {
+    fn all(&self) -> impl Iterator<Item = &Task> {
+        [&self.dispatch].into_iter().chain(&self.others)
+    }
 }
 
 impl MessageStore {
@@ -116,7 +120,7 @@ impl MessageStore {
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.shared.flush.appended();
         Ok(appended)
     }
@@ -129,7 +133,7 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
     pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.settle(appended.end())?;
         Ok(appended)
     }
@@ -143,7 +147,8 @@ impl MessageStore {
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
-        let appended = self.shared.append(&messages)?;
+        let mut appended = Vec::with_capacity(messages.len());
+        self.shared.append(&messages, &mut |record| appended.push(record))?;
         if let Some(last) = appended.last() {
             self.settle(last.end())?;
         }
@@ -333,8 +338,15 @@ impl MessageStore {
 }
 
 impl Shared {
-    fn append(&self, messages: &[&Message<'_>]) -> Result<Vec<Appended>> {
-        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+    fn append_one(&self, message: &Message<'_>) -> Result<Appended> {
+        let mut appended = None;
+        self.append(&[message], &mut |record| appended = Some(record))?;
+        Ok(appended.expect("one message is placed as one record"))
+    }
+
+    /// Appends messages of one queue as one unit. `placed` gets each record in order.
+    fn append(&self, messages: &[&Message<'_>], placed: &mut dyn FnMut(Appended)) -> Result<()> {
+        let Some(first) = messages.first() else { return Ok(()) };
         if self.read_only {
             return Err(Error::ReadOnly);
         }
@@ -353,15 +365,9 @@ impl Shared {
             }
         }
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let buffer = BUFFER.take();
-        let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
-        let mut appended = Vec::with_capacity(messages.len());
-        let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
-        let buffer = unit.into_buffer();
-        if buffer.capacity() <= KEPT_BUFFER_BYTES {
-            BUFFER.set(buffer);
-        }
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
+        self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
+        BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
             self.wake_dispatch();
         }
@@ -369,7 +375,7 @@ impl Shared {
         if lag > MAX_LAG_BYTES {
             self.dispatcher.step(self.log.visible_end())?;
         }
-        Ok(appended)
+        Ok(())
     }
 
     /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
@@ -394,9 +400,8 @@ impl Shared {
 
     fn health(&self) -> Result<()> {
         self.log.progress().check()?;
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let all = tasks.dispatch.iter().chain(&tasks.others).chain(self.log.preparer());
-        for task in all {
+        let tasks = self.tasks.get().into_iter().flat_map(Tasks::all);
+        for task in tasks.chain(self.log.preparer()) {
             task.health()?;
             if let Some(full) = task.stalled() {
                 return Err(full);
@@ -406,9 +411,8 @@ impl Shared {
     }
 
     fn wake_dispatch(&self) {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &tasks.dispatch {
-            task.wake();
+        if let Some(tasks) = self.tasks.get() {
+            tasks.dispatch.wake();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
@@ -13,7 +13,7 @@ use crate::checkpointer::Checkpointer;
 use crate::commit_log::{LogOptions, OpenedLog, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage};
-use crate::dispatch::DelayLevels;
+use crate::dispatch::{DelayLevels, Dispatcher};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::{FlushPolicy, FlushService, FlushTarget};
@@ -124,20 +124,18 @@ fn build(
         queues_repaired: recovered.queues_repaired,
         index_rebuilt: recovered.index_rebuilt,
         scanned_bytes: found.scanned_bytes,
-        refused_entries: recovered.dispatcher.refused(),
+        refused_entries: parts.dispatcher.refused(),
     };
     let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
     let file = file.map(|(file, derived)| (file, derived.log_offset));
-    let Parts { queues, index, .. } = parts;
-    let dispatcher = recovered.dispatcher;
-    let derived = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
-    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), derived, file));
+    let dispatcher = parts.dispatcher;
+    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), file));
     let target = Arc::new(DurableLog { log: log.clone(), dispatch: OnceLock::new() });
     let flushed = Arc::clone(&target) as Arc<dyn FlushTarget>;
     let shared = Arc::new(Shared {
         log,
-        queues,
-        index,
+        queues: Arc::clone(&dispatcher.queues),
+        index: Arc::clone(&dispatcher.index),
         dispatcher,
         checkpointer,
         target,
@@ -153,7 +151,7 @@ fn build(
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
         lock: Mutex::new(lock),
-        tasks: RwLock::default(),
+        tasks: OnceLock::new(),
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });
@@ -178,7 +176,7 @@ fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
     let clock = Arc::clone(&options.clock);
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
-    let (queues, index) = (Arc::new(queues), Arc::new(index));
-    let (log, save_bytes) = (opened.log.clone(), options.checkpoint_bytes);
-    Ok((Parts { log, side, queues, index, levels, save_bytes }, [queue_strays, index_strays].concat()))
+    let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), Arc::new(queues), Arc::new(index), levels));
+    let parts = Parts { side, dispatcher, save_bytes: options.checkpoint_bytes };
+    Ok((parts, [queue_strays, index_strays].concat()))
 }

@@ -58,7 +58,7 @@ pub struct Stats {
     pub rebuilt_queues: u64,
     /// Bytes of deleted log files that somebody still holds.
     pub pinned_bytes: u64,
-    /// How often the wall clock was found far behind the last store time.
+    /// How often the wall clock jumped by more than an hour, forward or back.
     pub clock_jumps: u64,
     /// Damage of the log that dispatch met.
     pub damages: Vec<Corruption>,

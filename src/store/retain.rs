@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{MessageStore, Shared};
+use super::{MessageStore, Shared, Tasks};
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::retention::{FileFacts, older_than};
@@ -100,10 +100,7 @@ impl Shared {
 
     fn stop_tasks(&self) -> Result<()> {
         let health = self.health();
-        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.take().iter().chain(&std::mem::take(&mut tasks.others)) {
-            task.stop();
-        }
+        self.tasks.get().into_iter().flat_map(Tasks::all).for_each(crate::drive::Task::stop);
         health
     }
 

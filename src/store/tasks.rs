@@ -1,9 +1,9 @@
 //! The background work of a store.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::{Shared, Tasks};
 use crate::drive::{Pumped, Task};
 use crate::error::Result;
 use crate::options::StoreOptions;
@@ -44,8 +44,7 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
             log.save_watermark().map(|()| Pumped::Idle(Some(WATERMARK_INTERVAL)))
         })?);
     }
-    let mut tasks = shared.tasks.write().unwrap_or_else(PoisonError::into_inner);
-    (tasks.dispatch, tasks.others) = (Some(dispatch), others);
+    shared.tasks.set(Tasks { dispatch, others }).expect("a store starts its tasks once");
     Ok(())
 }
 
@@ -57,8 +56,8 @@ impl super::MessageStore {
     pub fn pump(&self) -> Result<()> {
         let shared = &self.shared;
         shared.flush.pump()?;
-        let tasks = shared.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.iter().chain(&tasks.others).chain(shared.log.preparer()) {
+        let tasks = shared.tasks.get().into_iter().flat_map(Tasks::all);
+        for task in tasks.chain(shared.log.preparer()) {
             while task.pump()? == Pumped::Again {}
         }
         Ok(())

@@ -300,7 +300,7 @@ pub(super) fn cursor(next: u64) -> QueueCursor {
 pub(super) fn try_put(log: &CommitLog, queue: i32, cursor: &QueueCursor, bodies: &[&[u8]]) -> Result<Vec<Appended>> {
     let messages: Vec<_> = bodies.iter().map(|body| Message::new("t").queue(queue).body(*body)).collect();
     let messages: Vec<_> = messages.iter().collect();
-    let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Vec::new())?;
+    let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Buffers::default())?;
     let mut placed = Vec::new();
     log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |appended| placed.push(appended))?;
     Ok(placed)

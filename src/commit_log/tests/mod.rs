@@ -591,7 +591,7 @@ fn a_panic_while_a_record_is_placed_stops_the_log() {
         let first = put(&opened.log, &cursor, b"first");
         opened.log.flush().unwrap();
         let message = Message::new("t").body(b"second");
-        let mut unit = Unit::encode(&[&message], opened.log.encoding(DEFAULT_HOST), Vec::new()).unwrap();
+        let mut unit = Unit::encode(&[&message], opened.log.encoding(DEFAULT_HOST), Buffers::default()).unwrap();
         let place = std::panic::AssertUnwindSafe(|| {
             let cursors = Cursors { queue: &cursor, light: &[] };
             opened.log.append_unit(&mut unit, cursors, &mut |_| panic!("on purpose"))
