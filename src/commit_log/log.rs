@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
-use super::read::Rules;
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
-use crate::disk::{Storage, StoreLock};
+use crate::disk::StoreLock;
 use crate::drive::{Drive, Pumped, Task};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
@@ -48,7 +47,6 @@ pub(super) struct Deleted {
 /// What all handles of one log share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) storage: Storage,
     pub(super) creation: Creation,
     pub(super) files: MappedFiles,
     pub(super) place: Mutex<Place>,
@@ -56,7 +54,8 @@ pub(super) struct Shared {
     pub(super) watermark: Option<WatermarkFile>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stamps: StoreClock,
-    pub(super) rules: Rules,
+    /// From this offset on every record carries the record CRC.
+    pub(super) crc_from: Option<LogOffset>,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,

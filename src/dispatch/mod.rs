@@ -7,7 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -38,14 +38,14 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) const ALL: Self = Self { queues: None, index: true };
 
-    fn has(&self, topic: &str, queue_id: i32) -> bool {
+    pub(crate) fn has(&self, topic: &str, queue_id: i32) -> bool {
         // The pair is made only for a repair: live dispatch feeds all.
         self.queues.as_ref().is_none_or(|queues| queues.contains(&(topic.to_owned(), queue_id)))
     }
 }
 
 /// How far dispatch is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DispatchCursor {
     pub(crate) at: LogOffset,
     /// Store time of the last record below.
@@ -55,9 +55,9 @@ pub(crate) struct DispatchCursor {
 /// Feeds queues and index from the log.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    log: CommitLog,
-    queues: Arc<QueueTable>,
-    index: Arc<IndexSet>,
+    pub(crate) log: CommitLog,
+    pub(crate) queues: Arc<QueueTable>,
+    pub(crate) index: Arc<IndexSet>,
     levels: DelayLevels,
     cursor: Mutex<DispatchCursor>,
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
@@ -66,16 +66,15 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        log: CommitLog,
-        queues: Arc<QueueTable>,
-        index: Arc<IndexSet>,
-        levels: DelayLevels,
-        cursor: DispatchCursor,
-    ) -> Self {
-        log.progress().begin_dispatched(cursor.at);
-        let (cursor, damages) = (Mutex::new(cursor), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused: AtomicU64::new(0), damages }
+    pub(crate) fn new(log: CommitLog, queues: Arc<QueueTable>, index: Arc<IndexSet>, levels: DelayLevels) -> Self {
+        let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { log, queues, index, levels, cursor, refused, damages }
+    }
+
+    /// Everything below `cursor` counts as dispatched.
+    pub(crate) fn begin(&self, cursor: DispatchCursor) {
+        *lock(&self.cursor) = cursor;
+        self.log.progress().begin_dispatched(cursor.at);
     }
 
     /// Dispatches up to about [`STEP_BYTES`] of what lies below `end`; returns how far dispatch is.
@@ -153,21 +152,20 @@ impl Dispatcher {
                     store_ms = record.store_ms();
                     self.feed_record(&record, selection, &mut runs)?;
                 }
-                Walked::Damaged(corruption) => self.note_damage(corruption),
+                Walked::Damaged(corruption) => {
+                    let mut damages = lock(&self.damages);
+                    if !damages.contains(&corruption) {
+                        damages.push(corruption);
+                    }
+                }
+                Walked::Blank(_) => {}
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })?;
         for run in runs.all {
             self.append(&run)?;
         }
         Ok(DispatchCursor { at, store_ms })
-    }
-
-    fn note_damage(&self, corruption: Corruption) {
-        let mut damages = lock(&self.damages);
-        if !damages.contains(&corruption) {
-            damages.push(corruption);
-        }
     }
 
     fn feed_record(&self, record: &RecordView<'_>, selection: &Selection, runs: &mut Runs) -> Result<()> {
@@ -188,17 +186,16 @@ impl Dispatcher {
                 if !self.queues.is_batch(&target.topic) {
                     return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
                 }
-                self.append_batch(
-                    &queue,
-                    &BatchEntry {
-                        log_offset: entry.log_offset,
-                        record_bytes: entry.record_bytes,
-                        tags_code: entry.tags_code,
-                        store_ms: record.store_ms(),
-                        base: target.queue_offset,
-                        count: target.count,
-                    },
-                )
+                let entry = BatchEntry {
+                    log_offset: entry.log_offset,
+                    record_bytes: entry.record_bytes,
+                    tags_code: entry.tags_code,
+                    store_ms: record.store_ms(),
+                    base: target.queue_offset,
+                    count: target.count,
+                };
+                let append = || queue.append_batch(&entry);
+                self.settle(append(), &queue, append)
             });
         });
         fed?;
@@ -215,45 +212,34 @@ impl Dispatcher {
     }
 
     fn append(&self, run: &Run) -> Result<()> {
-        match run.queue.append(QueueOffset::new(run.from), &run.entries) {
+        let append = || run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop);
+        match append() {
             Err(Error::OutOfOrder { .. }) if run.entries.len() > 1 => {
                 // Something in the run does not fit what is there: find out which.
-                for (entry, from) in run.entries.iter().zip(run.from..) {
-                    self.append(&Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })?;
-                }
-                Ok(())
+                let each = run.entries.iter().zip(run.from..);
+                each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
+                    .try_for_each(|run| self.append(&run))
             }
-            Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                // The messages between were lost with their records, in a log that was damaged.
-                run.queue
-                    .skip_to(QueueOffset::new(run.from))
-                    .and_then(|()| run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop))
-                    .or_else(|error| self.refuse(error))
-            }
-            Err(error) => self.refuse(error),
-            Ok(_) => Ok(()),
+            done => self.settle(done, &run.queue, append),
         }
     }
 
-    fn append_batch(&self, queue: &ConsumeQueue, entry: &BatchEntry) -> Result<()> {
-        match queue.append_batch(entry) {
+    /// Puts right what came of an append.
+    fn settle(&self, done: Result<()>, queue: &ConsumeQueue, again: impl FnOnce() -> Result<()>) -> Result<()> {
+        let done = match done {
+            // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                let skipped = queue.skip_to(QueueOffset::new(entry.base));
-                skipped.and_then(|()| queue.append_batch(entry)).or_else(|error| self.refuse(error))
+                queue.skip_to(QueueOffset::new(given)).and_then(|()| again())
             }
-            Err(error) => self.refuse(error),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
-    fn refuse(&self, error: Error) -> Result<()> {
-        match error {
-            Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. } => {
+            done => done,
+        };
+        match done {
+            // Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. }) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            other => Err(other),
+            done => done,
         }
     }
 }
@@ -281,11 +267,10 @@ impl Runs {
         entry: QueueEntry,
         append: impl Fn(&Run) -> Result<()>,
     ) -> Result<()> {
-        let Some(&index) = self.by_queue.get(&Arc::as_ptr(&queue)) else {
-            self.by_queue.insert(Arc::as_ptr(&queue), self.all.len());
-            self.all.push(Run { queue, from: offset, entries: vec![entry] });
-            return Ok(());
-        };
+        let index = *self.by_queue.entry(Arc::as_ptr(&queue)).or_insert(self.all.len());
+        if index == self.all.len() {
+            self.all.push(Run { queue, from: offset, entries: Vec::new() });
+        }
         let run = &mut self.all[index];
         if run.from + run.entries.len() as u64 != offset {
             append(run)?;

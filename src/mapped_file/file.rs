@@ -219,7 +219,7 @@ pub struct Slice {
 #[derive(Clone)]
 enum Owner {
     Mapped(Arc<MappedFile>),
-    Copied(Arc<[u8]>),
+    Copied(Arc<Vec<u8>>),
 }
 
 impl Deref for Slice {
@@ -248,7 +248,7 @@ impl AsRef<[u8]> for Slice {
 
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { range: 0..bytes.len(), owner: Owner::Copied(bytes.into()) }
+        Self { range: 0..bytes.len(), owner: Owner::Copied(Arc::new(bytes)) }
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn write_zeros(file: &File, range: Range<u64>) -> Result<()> {
 }
 
 /// The files, lowest first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct MappedFiles(RwLock<Arc<Vec<Arc<MappedFile>>>>);
 
 impl MappedFiles {

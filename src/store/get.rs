@@ -326,7 +326,7 @@ impl Shared {
         let cursor = self.dispatcher.pause();
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
         let range = self.log.range().start..cursor.at;
-        compare(&self.dispatcher, &self.queues, &selection, range, &mut |_| Ok(()))?;
+        compare(&self.dispatcher, &selection, range, &mut |_| Ok(()))?;
         Ok(())
     }
 }

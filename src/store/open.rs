@@ -13,7 +13,7 @@ use crate::checkpointer::Checkpointer;
 use crate::commit_log::{LogOptions, OpenedLog, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage};
-use crate::dispatch::DelayLevels;
+use crate::dispatch::{DelayLevels, Dispatcher};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::{FlushPolicy, FlushService};
@@ -116,20 +116,18 @@ fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abor
         queues_repaired: recovered.queues_repaired,
         index_rebuilt: recovered.index_rebuilt,
         scanned_bytes: found.scanned_bytes,
-        refused_entries: recovered.dispatcher.refused(),
+        refused_entries: parts.dispatcher.refused(),
     };
     let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
     let file = file.map(|(file, derived)| (file, derived.log_offset));
-    let Parts { queues, index, .. } = parts;
-    let dispatcher = recovered.dispatcher;
-    let derived = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
-    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), derived, file));
+    let dispatcher = parts.dispatcher;
+    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), file));
     let tasks = Tasks::default();
     let target = Arc::new(DurableLog { log: log.clone(), tasks: Arc::clone(&tasks) });
     let shared = Arc::new(Shared {
         log,
-        queues,
-        index,
+        queues: Arc::clone(&dispatcher.queues),
+        index: Arc::clone(&dispatcher.index),
         dispatcher,
         checkpointer,
         flush: FlushService::start(target, options.flush.clone(), options.drive)?,
@@ -170,7 +168,7 @@ fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
     let clock = Arc::clone(&options.clock);
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
-    let (queues, index) = (Arc::new(queues), Arc::new(index));
-    let (log, save_bytes) = (opened.log.clone(), options.checkpoint_bytes);
-    Ok((Parts { log, side, queues, index, levels, save_bytes }, [queue_strays, index_strays].concat()))
+    let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), Arc::new(queues), Arc::new(index), levels));
+    let parts = Parts { side, dispatcher, save_bytes: options.checkpoint_bytes };
+    Ok((parts, [queue_strays, index_strays].concat()))
 }

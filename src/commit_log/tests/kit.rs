@@ -334,8 +334,9 @@ pub(super) fn contents(log: &CommitLog) -> (Vec<Seen>, Vec<Range<u64>>) {
                         record.body().to_vec(),
                     )),
                     Walked::Damaged(corruption) => broken.push(corruption.range),
+                    Walked::Blank(_) => {}
                 }
-                Ok(std::ops::ControlFlow::Continue(()))
+                Ok(())
             });
             let next = next.unwrap();
             assert!(next > at, "a walk gets on");
