@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
@@ -106,7 +106,7 @@ fn build(
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
     let (parts, strays) = open_parts(options, levels, &opened)?;
-    let OpenedLog { log, side, lock, known, format, found } = opened;
+    let OpenedLog { log, side, known, format, found } = opened;
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
@@ -150,7 +150,6 @@ fn build(
         },
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
-        lock: Mutex::new(lock),
         tasks: OnceLock::new(),
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
