@@ -4,13 +4,12 @@
 //! - Before anything is dropped or rewritten, RocketMQ's checkpoint says that nothing of it can be relied on.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::checkpointer::{stamp_checkpoint, sync_derived};
 use crate::commit_log::Known;
 use crate::consume_queue::{ConsumeQueue, QueueTable};
-use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target};
+use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, name_of, raise};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::{LogOffset, QueueOffset};
@@ -72,12 +71,6 @@ impl NextOffsets {
     }
 }
 
-fn raise(queue: &ConsumeQueue, next: QueueOffset) {
-    if queue.cursor().next() < next {
-        queue.cursor().set(next);
-    }
-}
-
 /// Told how far a long recovery is: the offset reached, and the end.
 type Watcher<'a> = &'a mut dyn FnMut(LogOffset, LogOffset);
 
@@ -112,7 +105,7 @@ pub(crate) fn recover(
     if derived.is_none() || index_rebuilt || !broken.is_empty() {
         let some = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
         let selection = if derived.is_some() { some } else { Selection::ALL };
-        repaired = compare(dispatcher, &selection, log.clone(), &mut |cursor| {
+        repaired = dispatcher.compare(&selection, log.clone(), &mut |cursor| {
             watcher(cursor.at, log.end);
             if derived.is_none() && cursor.at.get().saturating_sub(saved.get()) >= parts.save_bytes {
                 parts.save_rebuild(cursor)?;
@@ -125,7 +118,7 @@ pub(crate) fn recover(
         // They began after the checkpoint, or a rebuild that was killed had not met them yet: either way no record
         // below the checkpoint is theirs.
         let selection = Selection { queues: Some(new.into_iter().collect()), index: false };
-        compare(dispatcher, &selection, at..log.end, &mut |_| Ok(()))?;
+        dispatcher.compare(&selection, at..log.end, &mut |_| Ok(()))?;
     }
     next.settle(queues)?;
     let frame_holds = derived.is_some() && !index_rebuilt && broken.is_empty();
@@ -140,27 +133,6 @@ impl Parts {
         let frame = sync_derived(&self.dispatcher, cursor, states)?;
         DerivedFile::create(&self.side, &frame).map(drop)
     }
-}
-
-/// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
-pub(crate) fn compare(
-    dispatcher: &Dispatcher,
-    selection: &Selection,
-    range: Range<LogOffset>,
-    on_progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
-) -> Result<Names> {
-    let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
-    let compared: Vec<_> = dispatcher.queues.all().into_iter().filter(is_chosen).collect();
-    compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
-    dispatcher.repair(selection, range, on_progress)?;
-    let mut repaired = Vec::new();
-    for queue in compared {
-        if queue.finish_rebuild()? {
-            repaired.push(name_of(&queue));
-        }
-        raise(&queue, queue.range().end);
-    }
-    Ok(repaired)
 }
 
 /// Believes what the last checkpoint says; returns the queues that are not as it says, those that it does not know, and
@@ -210,8 +182,4 @@ fn restore_index(dispatcher: &Dispatcher, derived: &Derived, is_clean: bool) -> 
     };
     let end = derived.log_offset.min(log.range().end);
     dispatcher.index.restore(&derived.index, end, store_ms)
-}
-
-pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {
-    (queue.topic().to_owned(), queue.queue_id())
 }

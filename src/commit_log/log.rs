@@ -72,7 +72,7 @@ pub(super) struct Shared {
     /// Held by whoever deletes.
     pub(super) deleted: Mutex<Deleted>,
     pub(super) preparer: OnceLock<Task>,
-    /// Held by a log that is open by itself.
+    /// The store's lock, until the log or its store is closed.
     pub(super) lock: Mutex<Option<StoreLock>>,
 }
 

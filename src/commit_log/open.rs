@@ -25,7 +25,6 @@ use crate::side::{SideFolder, StoreFormat, create_abort};
 pub(crate) struct OpenedLog {
     pub(crate) log: CommitLog,
     pub(crate) side: SideFolder,
-    pub(crate) lock: Option<StoreLock>,
     pub(crate) known: Known,
     /// What holds for this session.
     pub(crate) format: StoreFormat,
@@ -72,7 +71,8 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
     create_abort(storage, &options.root)?;
     let durable = known.watermark.map_or(0, |known| known.durable.get());
     let log = CommitLog::settle(options, &side, &format, &found, durable)?;
-    Ok(OpenedLog { log, side, lock, known, format, found })
+    log.keep_lock(lock);
+    Ok(OpenedLog { log, side, known, format, found })
 }
 
 impl CommitLog {
@@ -123,9 +123,7 @@ impl CommitLog {
             read_only: false,
             salvage: false,
         };
-        let opened = open_log(&options, &mut |_| {})?;
-        opened.log.keep_lock(opened.lock);
-        Ok(opened.log)
+        open_log(&options, &mut |_| {}).map(|opened| opened.log)
     }
 
     /// Appends a message and moves its queue's cursor. Does not wait for the disk.
@@ -165,8 +163,8 @@ impl CommitLog {
         flushed.and(shut)
     }
 
-    /// Has the log drafted for keep the store's lock until its last handle goes, or gives it back.
-    fn keep_lock(&self, lock: Option<StoreLock>) {
+    /// Has the log keep the store's lock until its last handle goes, or give it back.
+    pub(crate) fn keep_lock(&self, lock: Option<StoreLock>) {
         *self.shared.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = lock;
     }
 }

@@ -7,6 +7,7 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
+use std::mem::replace;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -99,19 +100,30 @@ impl Dispatcher {
         lock(&self.cursor)
     }
 
-    /// Feeds chosen queues, and the index, from a range of the log. `progress` gets how far it is.
-    pub(crate) fn repair(
+    /// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
+    /// `progress` gets how far it is.
+    pub(crate) fn compare(
         &self,
         selection: &Selection,
         range: Range<LogOffset>,
         progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<(String, i32)>> {
+        let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
+        let compared: Vec<_> = self.queues.all().into_iter().filter(is_chosen).collect();
+        compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
         let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
         while cursor.at < range.end {
             cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
         }
-        Ok(())
+        let mut repaired = Vec::new();
+        for queue in compared {
+            if queue.finish_rebuild()? {
+                repaired.push(name_of(&queue));
+            }
+            raise(&queue, queue.range().end);
+        }
+        Ok(repaired)
     }
 
     /// Is a queue's entry the one that dispatch makes for a record?
@@ -137,16 +149,10 @@ impl Dispatcher {
         lock(&self.damages).clone()
     }
 
-    fn feed(
-        &self,
-        from: DispatchCursor,
-        end: LogOffset,
-        max_bytes: u64,
-        selection: &Selection,
-    ) -> Result<DispatchCursor> {
+    fn feed(&self, from: DispatchCursor, end: LogOffset, bytes: u64, selection: &Selection) -> Result<DispatchCursor> {
         let mut runs = Runs::default();
         let mut store_ms = from.store_ms;
-        let at = self.log.walk(from.at, end, max_bytes, &mut |walked| {
+        let at = self.log.walk(from.at, end, bytes, &mut |walked| {
             match walked {
                 Walked::Record(record) => {
                     store_ms = record.store_ms();
@@ -184,7 +190,8 @@ impl Dispatcher {
             }
             fed = self.queues.get_or_create(&target.topic, target.queue_id).and_then(|queue| {
                 if !self.queues.is_batch(&target.topic) {
-                    return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
+                    let full = runs.push(queue, target.queue_offset, entry);
+                    return full.map_or(Ok(()), |run| self.append(&run));
                 }
                 let entry = BatchEntry {
                     log_offset: entry.log_offset,
@@ -244,6 +251,17 @@ impl Dispatcher {
     }
 }
 
+pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {
+    (queue.topic().to_owned(), queue.queue_id())
+}
+
+/// Moves a queue's cursor at least to `next`; nobody appends to the queue meanwhile.
+pub(crate) fn raise(queue: &ConsumeQueue, next: QueueOffset) {
+    if queue.cursor().next() < next {
+        queue.cursor().set(next);
+    }
+}
+
 /// Entries of one queue that follow each other.
 #[derive(Debug)]
 struct Run {
@@ -260,24 +278,15 @@ struct Runs {
 }
 
 impl Runs {
-    fn push(
-        &mut self,
-        queue: Arc<ConsumeQueue>,
-        offset: u64,
-        entry: QueueEntry,
-        append: impl Fn(&Run) -> Result<()>,
-    ) -> Result<()> {
+    /// Adds an entry; returns the queue's run so far if the entry does not follow it.
+    fn push(&mut self, queue: Arc<ConsumeQueue>, offset: u64, entry: QueueEntry) -> Option<Run> {
         let index = *self.by_queue.entry(Arc::as_ptr(&queue)).or_insert(self.all.len());
-        if index == self.all.len() {
-            self.all.push(Run { queue, from: offset, entries: Vec::new() });
+        let begin = || Run { queue, from: offset, entries: vec![entry] };
+        match self.all.get_mut(index) {
+            None => self.all.push(begin()),
+            Some(run) if run.from + run.entries.len() as u64 == offset => run.entries.push(entry),
+            Some(run) => return Some(replace(run, begin())),
         }
-        let run = &mut self.all[index];
-        if run.from + run.entries.len() as u64 != offset {
-            append(run)?;
-            run.entries.clear();
-            run.from = offset;
-        }
-        run.entries.push(entry);
-        Ok(())
+        None
     }
 }

@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
 use crate::consume_queue::{ConsumeQueue, QueueItem};
-use crate::dispatch::{SCHEDULE_TOPIC, Selection};
+use crate::dispatch::{SCHEDULE_TOPIC, Selection, name_of};
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::offset::QueueOffset;
-use crate::recovery::{compare, name_of};
 use crate::view::MessageView;
 
 /// RocketMQ looks at no more than this many bytes of queue entries for one get.
@@ -326,7 +325,6 @@ impl Shared {
         let cursor = self.dispatcher.pause();
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
         let range = self.log.range().start..cursor.at;
-        compare(&self.dispatcher, &selection, range, &mut |_| Ok(()))?;
-        Ok(())
+        self.dispatcher.compare(&selection, range, &mut |_| Ok(())).map(drop)
     }
 }

@@ -17,7 +17,7 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -26,7 +26,6 @@ use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
 use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
-use crate::disk::StoreLock;
 use crate::dispatch::{Dispatcher, light_queue_id};
 use crate::drive::Task;
 use crate::error::{Error, Result};
@@ -102,7 +101,6 @@ struct Shared {
     host: SocketAddr,
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
-    lock: Mutex<Option<StoreLock>>,
     tasks: Tasks,
     rebuilt: AtomicU64,
     closed: AtomicBool,

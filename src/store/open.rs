@@ -1,8 +1,8 @@
 //! Opening a store: lock, log, sizes, queues and index, then the tasks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
@@ -92,13 +92,17 @@ fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Resul
     };
     let mut next = NextOffsets::default();
     let opened = open_log(&log_options, &mut |record| next.note(record))?;
-    build(options, opened, &next, had_abort)
+    build(options, opened, &next, (read_only, had_abort))
 }
 
-fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abort: bool) -> Result<MessageStore> {
+fn build(
+    options: &StoreOptions,
+    opened: OpenedLog,
+    next: &NextOffsets,
+    (read_only, had_abort): (bool, bool),
+) -> Result<MessageStore> {
     let (parts, strays) = open_parts(options, &opened)?;
-    let read_only = opened.lock.is_none();
-    let OpenedLog { log, side, lock, known, format, found } = opened;
+    let OpenedLog { log, side, known, format, found } = opened;
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
@@ -141,7 +145,6 @@ fn build(options: &StoreOptions, opened: OpenedLog, next: &NextOffsets, had_abor
         },
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
-        lock: Mutex::new(lock),
         tasks,
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),

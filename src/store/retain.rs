@@ -1,6 +1,5 @@
 //! Deleting old messages, and ending the use of a store.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ impl Shared {
         self.tasks.get().into_iter().flatten().for_each(Task::stop);
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
-        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.log.keep_lock(None);
         done.and(shut)
     }
 
