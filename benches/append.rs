@@ -2,8 +2,8 @@
 //!
 //! | row | measures |
 //! |---|---|
-//! | `put, N producers` | [`MessageStore::put`] by as many threads, dispatched and flushed in the background |
-//! | `limit L1` | clock, key-less record of the same bytes, CRC of the body, CRC of the record, and copying it into fresh pages of an allocated, mapped file, by one thread |
+//! | `put by N` | [`MessageStore::put`] by as many threads, dispatched and flushed in the background |
+//! | `limit L1` | clock, a record of the same bytes, CRC of the body, CRC of the record, and copying it into fresh pages of an allocated, mapped file, by one thread |
 //! | `limit L2` | the same, while a helper prepares pages ahead |
 //!
 //! Files have 64 MiB. What lies between the batches (making and deleting files, a flush) is not timed, so these figures
@@ -31,7 +31,7 @@ fn append(criterion: &mut Criterion) {
     for producers in [1, 4, 16] {
         let path = folder.path().join(format!("store{producers}"));
         let store = Producers::open(&path, FlushPolicy::async_default(), producers);
-        group.bench_function(format!("put, {producers} producers"), |bencher| {
+        group.bench_function(format!("put by {producers}"), |bencher| {
             bencher.iter_custom(|count| store.put(count));
         });
         store.close();

@@ -2,9 +2,9 @@
 //!
 //! | row | measures |
 //! |---|---|
-//! | `put, N producers` | [`MessageStore::put`] with [`FlushPolicy::Sync`] by as many threads |
+//! | `put by N` | [`MessageStore::put`] with [`FlushPolicy::Sync`] by as many threads |
 //! | `limit L3` | one `pwrite` and one `fdatasync` a record of the same bytes, into blocks that were written once before |
-//! | `limit L4, N producers` | the same in groups: who finds no leader leads, hands over, and wakes exactly who is done; a helper prepares the next file |
+//! | `limit L4, by N` | the same in groups: who finds no leader leads, hands over, and wakes exactly who is done; a helper prepares the next file |
 //!
 //! Files have 64 MiB; the store has filled its first one before it is measured.
 //!
@@ -31,7 +31,7 @@ fn group_commit(criterion: &mut Criterion) {
         let path = folder.path().join(format!("store{producers}"));
         let store = Producers::open(&path, FlushPolicy::Sync, producers);
         store.fill_first_file();
-        group.bench_function(format!("put, {producers} producers"), |bencher| {
+        group.bench_function(format!("put by {producers}"), |bencher| {
             bencher.iter_custom(|count| store.put(count));
         });
         store.close();
@@ -43,8 +43,8 @@ fn group_commit(criterion: &mut Criterion) {
                 });
             });
         } else {
-            let limit = GroupCommit::new(folder.path(), FILE_BYTES, producers);
-            group.bench_function(format!("limit L4, {producers} producers"), |bencher| {
+            let limit = GroupCommit::new(folder.path(), FILE_BYTES, producers).expect("its file can be made");
+            group.bench_function(format!("limit L4, by {producers}"), |bencher| {
                 bencher.iter_custom(|count| {
                     limit.run(&template, Budget::of_messages(count)).expect("the limit can be measured").took
                 });

@@ -9,10 +9,12 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Instant;
+
+use tempfile::TempDir;
 
 use super::{BLANK_BYTES, Budget, Measured, Template, WRITTEN_BYTES, create_written, write_at};
 
@@ -20,50 +22,59 @@ const WAITS: u8 = 0;
 const LEADS: u8 = 1;
 const DONE: u8 = 2;
 
-/// One log; the files of a run are removed when it is over.
+/// One log, whose files are removed in the end; the first one is made at once.
 #[derive(Debug)]
 pub(crate) struct GroupCommit {
-    folder: PathBuf,
-    file_bytes: u64,
+    log: Log,
     producers: u64,
+    /// Where the files are.
+    _folder: TempDir,
 }
 
 impl GroupCommit {
-    pub(crate) fn new(folder: &Path, file_bytes: u64, producers: u64) -> Self {
-        Self { folder: folder.to_owned(), file_bytes: file_bytes.min(WRITTEN_BYTES), producers }
+    pub(crate) fn new(folder: &Path, file_bytes: u64, producers: u64) -> io::Result<Self> {
+        let folder = tempfile::tempdir_in(folder)?;
+        let log = Log::new(folder.path(), file_bytes.min(WRITTEN_BYTES))?;
+        Ok(Self { log, producers, _folder: folder })
     }
 
-    /// Runs all producers until they have done the budget together; the first file is made off the clock.
+    /// Runs all producers until they have done the budget together.
     pub(crate) fn run(&self, template: &Template, budget: Budget) -> io::Result<Measured> {
-        let folder = tempfile::tempdir_in(&self.folder)?;
-        let log = Log::new(folder.path(), self.file_bytes)?;
-        let count = AtomicU64::new(0);
+        self.log.files.set_stopped(false);
+        thread::scope(|scope| {
+            let helper = thread::Builder::new().spawn_scoped(scope, || self.log.files.prepare())?;
+            let measured = self.produce(template, budget);
+            self.log.files.set_stopped(true);
+            let prepared = helper.join().unwrap_or_else(|_| Err(io::Error::other("the helper panicked")));
+            prepared.and(measured)
+        })
+    }
+
+    fn produce(&self, template: &Template, budget: Budget) -> io::Result<Measured> {
         let start = Instant::now();
-        let outcome = thread::scope(|scope| {
-            let helper = thread::Builder::new().spawn_scoped(scope, || log.prepare())?;
+        let mut measured = thread::scope(|scope| {
             let mut producers = Vec::new();
             let mut outcome = Ok(());
             for number in 0..self.producers {
                 let share = budget.messages / self.producers + u64::from(number < budget.messages % self.producers);
                 let share = Budget { messages: share, time: budget.time };
-                let (log, count, template) = (&log, &count, template.clone());
-                let produce =
-                    move || log.produce(template, share, start).map(|done| count.fetch_add(done, Ordering::Relaxed));
-                match thread::Builder::new().spawn_scoped(scope, produce) {
+                let template = template.clone();
+                match thread::Builder::new().spawn_scoped(scope, move || self.log.produce(template, share, start)) {
                     Ok(producer) => producers.push(producer),
                     Err(error) => outcome = Err(error),
                 }
             }
+            let mut measured = Measured::default();
             for producer in producers {
-                let done = producer.join().unwrap_or_else(|_| Err(io::Error::other("a producer panicked")));
-                outcome = outcome.and(done.map(drop));
+                match producer.join().unwrap_or_else(|_| Err(io::Error::other("a producer panicked"))) {
+                    Ok(messages) => measured.messages += messages,
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
             }
-            let took = start.elapsed();
-            log.files.stop();
-            let prepared = helper.join().unwrap_or_else(|_| Err(io::Error::other("the helper panicked")));
-            outcome.and(prepared).map(|()| took)
-        });
-        Ok(Measured { messages: count.into_inner(), took: outcome? })
+            outcome.map(|()| measured)
+        })?;
+        measured.took = start.elapsed();
+        Ok(measured)
     }
 }
 
@@ -189,10 +200,6 @@ impl Log {
         }
         Ok(())
     }
-
-    fn prepare(&self) -> io::Result<()> {
-        self.files.prepare()
-    }
 }
 
 impl Placed {
@@ -237,7 +244,7 @@ impl Files {
                 return Ok(());
             }
             if let Err(error) = self.make(number) {
-                self.stop();
+                self.set_stopped(true);
                 return Err(error);
             }
         }
@@ -256,8 +263,8 @@ impl Files {
         made.files.get(number).cloned().ok_or_else(|| io::Error::other("the next file could not be made"))
     }
 
-    fn stop(&self) {
-        lock(&self.state).stopped = true;
+    fn set_stopped(&self, stopped: bool) {
+        lock(&self.state).stopped = stopped;
         self.changed.notify_all();
     }
 

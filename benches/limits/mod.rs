@@ -12,6 +12,8 @@
 //! | L4 | [`GroupCommit`]: several producers, one `pwrite` and one `fdatasync` a group, whose leader hands over; a helper prepares the blocks of the next file |
 //! | L5 | [`Reads`]: records of a resident mapping, checked, in sequence or at random |
 //!
+//! [`Keyed`] and [`Rescan`] stand beside finding by key and opening.
+//!
 //! L1 and L2 keep their files until the run is over, so that a long run meets the disk's throughput as a store does;
 //! L4 has files of at most [`WRITTEN_BYTES`]; L3 begins its one file anew after as many.
 #![allow(dead_code, unused_imports, reason = "each bench takes the rows that it needs")]
@@ -22,6 +24,7 @@ mod keyed;
 mod prewritten;
 mod quiet;
 mod reads;
+mod rescan;
 mod template;
 
 use std::fs::{File, OpenOptions};
@@ -35,6 +38,7 @@ pub(crate) use keyed::Keyed;
 pub(crate) use prewritten::Prewritten;
 pub(crate) use quiet::wait_until_quiet;
 pub(crate) use reads::{Order, Random, Reads};
+pub(crate) use rescan::Rescan;
 pub(crate) use template::{KEY_BYTES, TOPIC, Template, body, check, write_key};
 
 /// How much is written with zeros at once, as a file whose blocks have to count as written.

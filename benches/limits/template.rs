@@ -15,7 +15,7 @@ pub(crate) const KEY_BYTES: usize = 16;
 /// The body's CRC stands behind length and magic number.
 const BODY_CRC: Range<usize> = 8..12;
 /// From this length on, combining two CRCs is cheaper than reading the body twice.
-const COMBINE_BYTES: usize = 4096;
+const COMBINE_BYTES: usize = 2048;
 
 /// One encoded record, of which only what differs is made anew.
 #[derive(Debug, Clone)]
@@ -80,10 +80,15 @@ impl Template {
 
     /// Makes the record of a message: its key, its offsets, the time, both CRCs.
     pub(crate) fn make(&mut self, number: u64, log_offset: u64) -> &[u8] {
+        self.make_at(number, log_offset, now_ms())
+    }
+
+    /// The same without reading the clock.
+    pub(crate) fn make_at(&mut self, number: u64, log_offset: u64, store_ms: i64) -> &[u8] {
         if let Some(key) = &self.key {
             write_key(&mut self.record[key.clone()], number);
         }
-        place(&mut self.record, number, log_offset, now_ms());
+        place(&mut self.record, number, log_offset, store_ms);
         if self.body.len() < COMBINE_BYTES {
             let crc = body_crc(&self.record[self.body.clone()]);
             self.record[BODY_CRC].copy_from_slice(&crc.to_be_bytes());

@@ -115,8 +115,9 @@ impl Limit {
                 limit.run(template, budget)
             }
             Row::GroupCommit { producers } => {
+                let limit = GroupCommit::new(folder, file_bytes, producers)?;
                 at_rest();
-                GroupCommit::new(folder, file_bytes, producers).run(template, budget)
+                limit.run(template, budget)
             }
             Row::Reads(order) => {
                 let limit = Reads::new(folder, template, self.stored)?;
