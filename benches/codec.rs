@@ -3,7 +3,7 @@
 //! | row | measures |
 //! |---|---|
 //! | `encode` | [`RecordFields::encode`]: all fields, the body copied, both CRCs |
-//! | `limit: place, two CRCs, one copy` | patching one encoded record, CRC of the body, CRC of the record, and one copy of it |
+//! | `limit: place, two CRCs` | one encoded record gets another place: four fields, the CRC of the body, the CRC of the record |
 //! | `decode` | [`RecordView::decode`] and [`RecordView::verify`]: structure and both CRCs |
 //! | `limit: one CRC` | the structure, and one CRC over the whole record |
 
@@ -37,13 +37,11 @@ fn codec(criterion: &mut Criterion) {
                 black_box(&mut out);
             });
         });
-        group.bench_function(BenchmarkId::from_parameter("limit: place, two CRCs, one copy"), |bencher| {
+        group.bench_function(BenchmarkId::from_parameter("limit: place, two CRCs"), |bencher| {
             let mut number = 0;
             bencher.iter(|| {
                 number += 1;
-                out.clear();
-                out.extend_from_slice(template.make_at(number, number, 1_700_000_000_001));
-                black_box(&mut out);
+                black_box(template.make_at(number, number, 1_700_000_000_001));
             });
         });
         let record = template.make(1, 1).to_vec();

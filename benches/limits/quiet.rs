@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The disk counts as quiet when nothing was written to it for so long.
 const QUIET: Duration = Duration::from_millis(100);
 /// Other programs may never be quiet: then the measurement goes on all the same.
-const MOST_LOOKS: u32 = 50;
+const MOST_LOOKS: u32 = 30;
 
 /// Writes out what the system holds for its disks, and waits until they rest; `false` if they did not.
 pub(crate) fn wait_until_quiet() -> bool {
