@@ -7,8 +7,7 @@
 //! | `limit` | reading as many bytes as that opening says it scanned, with their CRCs, writing them back, one `fdatasync` |
 //!
 //! The log has 256 MiB, messages 1 KiB and a key each. `MQLOG_OPEN_GIB=4 cargo bench --bench open` takes a log of 4 GiB.
-//! Each opening is of another kill: a process of its own opens the store, deletes as much as it will put, puts, and is
-//! killed.
+//! Each opening is of another kill: a process of its own opens the store, deletes the oldest log file, puts, and is killed.
 
 mod bench;
 #[path = "limits/mod.rs"]
@@ -21,9 +20,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
-use mqlog::{FlushPolicy, LogOffset, Message, MessageStore};
+use mqlog::{FlushPolicy, Message};
 
-use crate::bench::{BODY_BYTES, filled, folder, open};
+use crate::bench::{BODY_BYTES, FILE_BYTES, filled, folder, open};
 use crate::limits::{Budget, KEY_BYTES, Rescan, TOPIC, Template, body, write_key};
 
 /// Set for the process that is killed: the store's folder.
@@ -100,7 +99,8 @@ fn kill(path: &Path) {
 
 fn put_and_wait_for_the_end(path: &Path) {
     let (store, body) = (open(path, FlushPolicy::async_default()), body(BODY_BYTES));
-    delete(&store, PUT_BEFORE_KILL * Template::new(&body, true).record_bytes());
+    // The log keeps its length: the messages take about one file.
+    store.delete_before(store.log_range().start + FILE_BYTES).expect("the oldest file goes");
     let mut key = [0; KEY_BYTES];
     for number in 0..PUT_BEFORE_KILL {
         write_key(&mut key, number);
@@ -110,10 +110,4 @@ fn put_and_wait_for_the_end(path: &Path) {
     let mut out = std::io::stdout();
     writeln!(out, "put").and_then(|()| out.flush()).expect("the other process reads");
     std::thread::sleep(Duration::from_secs(60));
-}
-
-/// Deletes at least so many bytes from the log's beginning, in whole files.
-fn delete(store: &MessageStore, bytes: u64) {
-    let start = store.log_range().start;
-    store.delete_before(LogOffset::new(start.get() + bytes)).expect("old files go");
 }
