@@ -96,6 +96,10 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         None => StoreLock::is_ours(storage, &options.root)?,
     };
     let mut known = Known::load(&side, ours)?;
+    if known.format.is_none() {
+        // A session that was killed may have made the folder without getting as far as its name.
+        storage.sync_name(&options.root)?;
+    }
     let dir = options.root.join("commitlog");
     let mut format = options.wanted.clone();
     if let Some(stored) = &known.format {

@@ -5,7 +5,8 @@
 //!   everything below the durable watermark that the caller had seen.
 //! - Nothing that nobody put is shown; nothing that was cut comes back; order and bytes are exact; queues and index
 //!   equal a rebuild from the log.
-//! - A message whose put failed, or had not returned, may be there or not; it is whole either way, and so is a batch.
+//! - A message whose put failed, or had not returned, may be there or not; it is whole either way. So is a batch after
+//!   a kill; a power loss may leave its beginning.
 //!
 //! An [`Oracle`] is told what a workload did, as it does it: [`starts`](Oracle::starts) before each put, then what came
 //! of it. After a crash, [`check_opened`](Oracle::check_opened) compares an opened store with that. What an opening
@@ -233,11 +234,14 @@ impl Oracle {
         Ok(shown)
     }
 
-    /// What is not shown was allowed to go; a batch goes as a whole.
+    /// What is not shown was allowed to go.
     fn check_missing(&mut self, shown: &[bool], range: &Range<u64>, crash: Crash) -> Verdict {
         for index in (0..shown.len()).filter(|index| !shown[*index]) {
             let (_, put, _) = &self.log.sent[index];
-            if shown[put.clone()].contains(&true) {
+            // A power loss may cut the log in the middle of a batch, but nowhere else.
+            let may_be_cut = crash == Crash::PowerLoss && !shown[index..put.end].contains(&true);
+            let was_there = self.known[index].fate != Fate::Gone;
+            if was_there && shown[put.clone()].contains(&true) && !may_be_cut {
                 return violation(format!("a part of the batch {put:?} is missing"));
             }
             let known = &mut self.known[index];
