@@ -1,1 +1,3 @@
 //! Planted bugs.
+//
+//
