@@ -74,10 +74,16 @@
 //! RocketMQ and rebuilt where it is missing. So a broker's directory opens here, and a store's directory in a broker.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
+#[cfg(test)]
+extern crate self as mqlog;
+
 mod checkpointer;
 mod clock;
 mod commit_log;
 mod consume_queue;
+#[cfg(test)]
+#[path = "../tests/crash/mod.rs"]
+mod crash;
 pub mod disk;
 mod dispatch;
 mod drive;
@@ -89,6 +95,8 @@ mod mapped_file;
 mod message;
 mod offset;
 mod options;
+#[cfg(test)]
+mod planted;
 mod progress;
 mod recovery;
 mod retention;

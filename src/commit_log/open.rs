@@ -44,6 +44,10 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
     let is_ours = || StoreLock::is_ours(storage, &options.root);
     let ours = lock.as_ref().map_or_else(is_ours, |lock| Ok(lock.was_ours()))?;
     let mut known = Known::load(&side, ours)?;
+    if known.format.is_none() {
+        // A session that was killed may have made the folder without getting as far as its name.
+        storage.sync_name(&options.root)?;
+    }
     let mut format = options.wanted.clone();
     if let Some(stored) = &known.format {
         format = StoreFormat { clean: false, ..stored.clone() };

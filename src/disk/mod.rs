@@ -7,6 +7,12 @@
 mod lock;
 mod overlay;
 mod real;
+#[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) mod simulated_crash;
+#[cfg(test)]
+mod simulated_state;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -58,6 +58,16 @@ impl Storage {
         parent.map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 
+    /// Makes the name of a folder durable, unless the folder above is one that this process may not read: then somebody
+    /// else made it.
+    pub(crate) fn sync_name(&self, dir: &Path) -> Result<()> {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match parent.map_or(Ok(()), |parent| self.disk.sync_dir(parent)) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(Error::io("sync", dir, None, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.disk.rename(from, to).map_err(|error| Error::io("rename", from, None, error))
     }

@@ -224,6 +224,11 @@ impl MessageStore {
         self.shared.log.range()
     }
 
+    /// Length of the log's files in bytes.
+    pub fn log_file_bytes(&self) -> u64 {
+        self.shared.log.file_bytes()
+    }
+
     /// Store time of the first message in the log, in ms since 1970-01-01 UTC; `None` in an empty log.
     ///
     /// # Errors
