@@ -103,7 +103,8 @@ impl InUse {
             header.begin_offset = log_offset;
         }
         header.end_offset = log_offset;
-        header.slot_count += u32::from(previous == 0);
+        // A damaged header may count more of them than there are, or than the field holds.
+        header.slot_count = header.slot_count.saturating_add(u32::from(previous == 0)).min(self.layout.slots);
         header.next_entry += 1;
         previous
     }

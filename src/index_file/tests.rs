@@ -118,6 +118,24 @@ mod sets {
         assert!(matches!(IndexFile::open(&path, SMALL), Err(Error::Corrupt(_))));
     }
 
+    /// The header of an index file has no checksum. One that counted as many slots as its field can hold was taken for
+    /// sound; the next entry counted one more, and writing the header panicked. Now the count ends at the number of
+    /// slots. Found by fuzzing.
+    #[test]
+    fn a_damaged_slot_count_does_not_keep_a_file_from_taking_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        IndexFile::create(&path, SMALL).unwrap().flush().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[32..36].copy_from_slice(&i32::MAX.to_be_bytes());
+        fs::write(&path, bytes).unwrap();
+        let file = IndexFile::open(&path, SMALL).unwrap();
+        assert!(file.put("t", "k", offset(1), 1_000).unwrap());
+        file.flush().unwrap();
+        let header = IndexHeader::decode(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!((header.slot_count, header.next_entry), (SMALL.slots, 2));
+    }
+
     #[test]
     fn files_in_order_answer_newest_first_and_once() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,338 @@
+//! What has to hold when a damaged store is opened.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mqlog::format::names::parse_log_file_name;
+use mqlog::format::record::RecordView;
+use mqlog::{
+    Error, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, ScanItem, StoreOptions,
+    TagFilter, TimeBound,
+};
+
+use super::common::{Content, fast_dir};
+use super::damage::Damaged;
+use super::input::Input;
+use super::stores::{Base, Files, LOG_FILE_BYTES, options, read_files, write_files};
+
+/// No opening of these stores takes a second; what takes this long would not end.
+const MOST_TIME: Duration = Duration::from_secs(60);
+/// More steps than any reader of these stores needs.
+const MOST_STEPS: usize = 20_000;
+
+/// How a store is opened and left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    recovery: RecoveryMode,
+    read_only: bool,
+    sync: bool,
+    /// Opened a second time as a kill would have left it, not closed.
+    killed: bool,
+}
+
+impl How {
+    pub(crate) fn choose(input: &mut Input<'_>) -> Self {
+        let choice = input.byte();
+        let recovery = [RecoveryMode::Refuse, RecoveryMode::ReadOnly, RecoveryMode::Salvage][usize::from(choice % 3)];
+        Self { recovery, read_only: choice & 0x30 == 0x30, sync: choice & 0x40 != 0, killed: choice & 0x80 != 0 }
+    }
+
+    fn options(self, root: &Path) -> StoreOptions {
+        let flush = if self.sync { FlushPolicy::Sync } else { FlushPolicy::Manual };
+        options(root).recovery(self.recovery).flush(flush)
+    }
+}
+
+/// One damaged store, and what is known of the damage to its log.
+#[derive(Debug)]
+pub(crate) struct Case<'a> {
+    base: &'a Base,
+    damaged: &'a Damaged,
+    how: How,
+    /// The first byte of the log that is not as it was.
+    first_damage: Option<u64>,
+}
+
+/// A record that was shown: its log offset and its bytes.
+type Shown = Vec<(u64, Vec<u8>)>;
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(base: &'a Base, damaged: &'a Damaged, how: How) -> Self {
+        Self { base, damaged, how, first_damage: first_damage(&base.files, &damaged.files) }
+    }
+
+    /// Opens the store and checks everything; tells whether it opened.
+    pub(crate) fn judge(&self) -> bool {
+        let begun = Instant::now();
+        let dir = fast_dir();
+        write_files(dir.path(), &self.damaged.files);
+        let opened = MessageStore::open(self.how.options(dir.path()).read_only(self.how.read_only));
+        let is_open = opened.is_ok();
+        match opened {
+            Ok(store) => self.opened(store, dir.path()),
+            Err(error) => self.refused(&error, dir.path()),
+        }
+        assert!(begun.elapsed() < MOST_TIME, "it took {:?}", begun.elapsed());
+        is_open
+    }
+
+    fn refused(&self, error: &Error, root: &Path) {
+        if std::env::var_os("MQLOG_FUZZ_SHOW").is_some() {
+            eprintln!("{:?}\nfirst damage {:?}, {error}", self.how, self.first_damage);
+        }
+        let is_corrupt = matches!(error, Error::Corrupt(_));
+        if is_corrupt {
+            assert!(self.how.recovery == RecoveryMode::Refuse && !self.how.read_only, "{error}");
+            self.assert_unchanged(root);
+        }
+        if !self.damaged.lied {
+            assert!(is_corrupt, "{error}");
+            assert!(self.first_damage.is_some(), "the log is as it was: {error}");
+        }
+    }
+
+    fn assert_unchanged(&self, root: &Path) {
+        let mut now = read_files(root);
+        if !self.how.read_only && !self.damaged.files.contains_key("lock") {
+            // Without it nobody could be kept out.
+            now.remove("lock");
+        }
+        let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&now), names(&self.damaged.files));
+        for (name, image) in &self.damaged.files {
+            assert!(image.bytes == now[name].bytes, "{name} was changed");
+        }
+    }
+
+    fn opened(&self, store: MessageStore, root: &Path) {
+        let shown = scan(&store);
+        if std::env::var_os("MQLOG_FUZZ_SHOW").is_some() {
+            eprintln!("{:?}\nfirst damage {:?}, {:#?}", self.how, self.first_damage, store.recovery_report());
+        }
+        self.check_log(&shown);
+        self.check_queues(&store, &shown);
+        self.check_keys(&store, &shown);
+        let verified = store.verify();
+        assert!(verified.is_ok() || self.damaged.lied, "{verified:?}");
+        if self.is_whole() {
+            self.check_content(&store);
+        }
+        if self.how.read_only {
+            let refused = store.put(Message::new("orders"));
+            assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+            drop(store);
+            self.assert_unchanged(root);
+            return;
+        }
+        match store.put(Message::new("after").body(b"first")) {
+            Err(Error::ReadOnly) => {
+                assert_eq!(self.how.recovery, RecoveryMode::ReadOnly);
+                assert!(self.damaged.lied || self.first_damage.is_some());
+                drop(store);
+                self.assert_unchanged(root);
+            }
+            put => {
+                put.unwrap();
+                self.go_on(store, root);
+            }
+        }
+    }
+
+    /// Every record that is shown stands whole in the files; all that must be there is shown.
+    fn check_log(&self, shown: &Shown) {
+        for (at, bytes) in shown {
+            assert_eq!(self.stored(*at, bytes.len()), Some(&bytes[..]), "a record at {at} that is not in the files");
+            let record = RecordView::decode(bytes).unwrap();
+            assert_eq!((record.log_offset(), record.record_bytes() as usize), (*at, bytes.len()));
+            record.verify().unwrap();
+        }
+        assert!(shown.windows(2).all(|pair| pair[0].0 + pair[0].1.len() as u64 <= pair[1].0));
+        if self.damaged.lied {
+            return;
+        }
+        let below = self.first_damage.unwrap_or(u64::MAX);
+        let salvaged = self.how.read_only || self.how.recovery != RecoveryMode::Refuse;
+        for record in &self.base.content.records {
+            let (at, bytes) = record;
+            let is_below = at + bytes.len() as u64 <= below;
+            let is_whole = self.stored(*at, bytes.len()) == Some(&bytes[..]);
+            if is_below || (salvaged && is_whole && self.base.is_closed && !self.damaged.forged && self.knows_watermark()) {
+                assert!(shown.contains(record), "the record at {at} is missing; the first damage is at {below}");
+            }
+        }
+    }
+
+    /// Were mqlog's own word on the log, and the list of its files, left alone?
+    fn knows_watermark(&self) -> bool {
+        let is_same = |name: &str| self.base.files.get(name) == self.damaged.files.get(name);
+        let is_log = |name: &&String| name.starts_with("commitlog/");
+        let (base, now) = (self.base.files.keys().filter(is_log), self.damaged.files.keys().filter(is_log));
+        is_same("lock") && is_same("mqlog/watermark") && is_same("mqlog/format") && base.eq(now)
+    }
+
+    /// The bytes of the damaged log at an offset.
+    fn stored(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let files = self.damaged.files.iter().filter(|(name, _)| name.starts_with("commitlog/"));
+        let files = files.filter_map(|(name, image)| Some((parse_log_file_name(&name[10..])?, image)));
+        let (base, image) = files.filter(|(base, _)| *base <= at).max_by_key(|(base, _)| *base)?;
+        image.bytes.get((at - base) as usize..)?.get(..len)
+    }
+
+    /// Is the log as it was, and is all that is wrong with queues and index seen at opening?
+    fn is_whole(&self) -> bool {
+        let Damaged { lied, hidden, derived, .. } = self.damaged;
+        self.first_damage.is_none() && !lied && !hidden && (self.base.is_closed || !derived)
+    }
+
+    fn check_content(&self, store: &MessageStore) {
+        let content = Content::of_log(store);
+        assert!(content == self.base.content, "the content is not what it was");
+        content.check(store);
+    }
+
+    fn check_queues(&self, store: &MessageStore, shown: &Shown) {
+        let offsets: BTreeSet<u64> = shown.iter().map(|(at, _)| *at).collect();
+        let queues = store.queues().unwrap();
+        assert!(queues.windows(2).all(|pair| pair[0] < pair[1]));
+        for (topic, id) in queues {
+            let queue = store.queue(topic.as_str(), id);
+            let mut steps = 0;
+            for message in queue.iter_from(QueueOffset::ZERO) {
+                steps += 1;
+                assert!(steps < MOST_STEPS, "{topic}/{id} has no end");
+                match message {
+                    Ok(message) => {
+                        assert!(offsets.contains(&message.log_offset().get()), "{topic}/{id} shows what the log does not");
+                    }
+                    Err(error) => assert!(self.is_damaged(), "{topic}/{id}: {error}"),
+                }
+            }
+            self.get_all(store, &topic, id, &offsets);
+            for bound in [TimeBound::Lower, TimeBound::Upper] {
+                let found = queue.offset_by_time(1_800_000_000_020, bound);
+                assert!(found.is_ok() || self.is_damaged(), "{found:?}");
+            }
+        }
+    }
+
+    fn get_all(&self, store: &MessageStore, topic: &str, id: i32, offsets: &BTreeSet<u64>) {
+        let mut from = store.queue(topic, id).range().unwrap().start;
+        // A queue with a gap is a long way for somebody who asks step by step.
+        for _ in 0..100 {
+            let got = store.get(topic, id, from, GetLimits::default(), &TagFilter::all());
+            let next = match got {
+                Ok(got) => {
+                    let is_shown = |message: &mqlog::MessageView| offsets.contains(&message.log_offset().get());
+                    assert!(got.messages.iter().all(is_shown));
+                    got.next
+                }
+                Err(error) => {
+                    assert!(self.is_damaged(), "{topic}/{id}: {error}");
+                    from + 1
+                }
+            };
+            if next <= from {
+                break;
+            }
+            from = next;
+        }
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged.lied || self.damaged.forged || self.first_damage.is_some()
+    }
+
+    /// What is found by a key has it, and is found once.
+    fn check_keys(&self, store: &MessageStore, shown: &Shown) {
+        for (topic, key) in self.base.content.keys.keys().step_by(3) {
+            let mut found = Vec::new();
+            for message in store.query(topic, key, ..).unwrap() {
+                assert!(found.len() <= shown.len());
+                match message {
+                    Ok(message) => {
+                        let has = message.keys().any(|other| other == *key) || message.unique_key().is_some_and(|id| id == *key);
+                        assert!(has && message.topic() == *topic);
+                        found.push(message.log_offset());
+                    }
+                    Err(error) => assert!(self.is_damaged(), "{topic} {key}: {error}"),
+                }
+            }
+            let distinct: BTreeSet<_> = found.iter().collect();
+            assert_eq!(distinct.len(), found.len(), "{topic} {key}: {found:?}");
+        }
+    }
+
+    /// The store takes messages, shows them, and is the same after another opening.
+    fn go_on(&self, store: MessageStore, root: &Path) {
+        let mut puts = Vec::new();
+        for (topic, id) in [("orders", 0), ("payments", 1), ("after", 3)] {
+            match store.put(Message::new(topic).queue(id).key("after").body(b"after")) {
+                Ok(put) => {
+                    let message = store.read(put.log_offset).unwrap();
+                    assert_eq!((message.body(), message.queue_offset()), (&b"after"[..], put.queue_offset));
+                    puts.push((topic, id, put));
+                }
+                Err(error) => assert!(self.damaged.lied || self.damaged.forged, "{error}"),
+            }
+        }
+        for (topic, id, put) in &puts {
+            let read = store.queue(*topic, *id).iter_from(put.queue_offset).next();
+            let found = store.query(topic, "after", ..).unwrap().next();
+            if !self.damaged.lied && !self.damaged.forged {
+                assert_eq!(read.unwrap().unwrap().log_offset(), put.log_offset, "{topic}/{id}");
+                assert_eq!(found.unwrap().unwrap().log_offset(), put.log_offset);
+            }
+        }
+        let shown = scan(&store);
+        assert!(puts.iter().all(|(_, _, put)| shown.iter().any(|(at, _)| *at == put.log_offset.get())));
+        if self.how.killed {
+            let copy = fast_dir();
+            write_files(copy.path(), &read_files(root));
+            let again = MessageStore::open(self.how.options(copy.path())).unwrap();
+            assert!(scan(&again) == shown, "a kill lost or added messages");
+            return;
+        }
+        store.close().unwrap();
+        let again = MessageStore::open(self.how.options(root)).unwrap();
+        let report = again.recovery_report();
+        assert!(report.clean && report.torn.is_none() && !report.index_rebuilt, "{report:?}");
+        assert!(report.queues_repaired.is_empty(), "{report:?}");
+        assert!(scan(&again) == shown, "the second opening does not agree with the first");
+        again.put(Message::new("after").body(b"again")).unwrap();
+        again.close().unwrap();
+    }
+}
+
+fn scan(store: &MessageStore) -> Shown {
+    let mut shown = Vec::new();
+    let mut steps = 0;
+    let mut end = LogOffset::ZERO;
+    for item in store.scan(LogOffset::ZERO) {
+        steps += 1;
+        assert!(steps < MOST_STEPS, "the log has no end");
+        match item.unwrap() {
+            ScanItem::Record(message) => {
+                assert!(message.log_offset() >= end);
+                end = message.end();
+                shown.push((message.log_offset().get(), message.bytes().to_vec()));
+            }
+            ScanItem::Blank(range) => assert!(range.start < range.end),
+            ScanItem::Damaged(damage) => assert!(damage.range.start < damage.range.end, "{damage}"),
+        }
+    }
+    shown
+}
+
+/// The first byte of the log that differs, a file that is there or not counting from its beginning.
+fn first_damage(base: &Files, now: &Files) -> Option<u64> {
+    let names: BTreeSet<&String> = base.keys().chain(now.keys()).collect();
+    let differs = |name: &String| {
+        let start = parse_log_file_name(name.strip_prefix("commitlog/")?)?;
+        let (Some(one), Some(other)) = (base.get(name), now.get(name)) else { return Some(start) };
+        let (one, other) = (&one.bytes, &other.bytes);
+        let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+        (same < one.len() || same < other.len()).then_some(start + (same as u64).min(LOG_FILE_BYTES - 1))
+    };
+    names.into_iter().filter_map(differs).min()
+}
