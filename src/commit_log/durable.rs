@@ -5,13 +5,13 @@
 //!   failed is synced again.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::log::{CommitLog, Shared};
 use super::place::Group;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::side::{LastRecord, WatermarkFile};
+use crate::sync::atomic::Ordering;
 
 /// A group seldom has parts in more than two files.
 const SPARE_BUFFERS: usize = 2;
