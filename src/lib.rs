@@ -102,6 +102,7 @@ mod recovery;
 mod retention;
 mod side;
 mod store;
+mod sync;
 mod view;
 
 pub use clock::{Clock, SystemClock};

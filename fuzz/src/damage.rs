@@ -178,8 +178,22 @@ impl Damaged {
         // Length, magic, queue id, flag, queue offset, log offset, system flag, born time and host, store time and host,
         // reconsumed, prepared, lengths of body, topic, properties.
         let fields = [
-            (0, 4), (4, 4), (12, 4), (16, 4), (20, 8), (28, 8), (36, 4), (40, 8), (48, 8), (56, 8), (64, 8), (72, 4),
-            (76, 8), (84, 4), (topic_at - 1, 1), (properties_at - 2, 2),
+            (0, 4),
+            (4, 4),
+            (12, 4),
+            (16, 4),
+            (20, 8),
+            (28, 8),
+            (36, 4),
+            (40, 8),
+            (48, 8),
+            (56, 8),
+            (64, 8),
+            (72, 4),
+            (76, 8),
+            (84, 4),
+            (topic_at - 1, 1),
+            (properties_at - 2, 2),
         ];
         let choice = input.byte();
         if let Some((field, width)) = fields.get(usize::from(choice % 20)) {
@@ -245,7 +259,9 @@ impl Damaged {
 
     fn lie_in_format(&mut self, input: &mut Input<'_>) {
         const NAME: &str = "mqlog/format";
-        let Some(text) = self.files.get(NAME).and_then(|file| String::from_utf8(file.bytes.clone()).ok()) else { return };
+        let Some(text) = self.files.get(NAME).and_then(|file| String::from_utf8(file.bytes.clone()).ok()) else {
+            return;
+        };
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.truncate(8);
         let at = input.below(lines.len());
@@ -270,7 +286,8 @@ impl Damaged {
         const NAME: &str = "mqlog/derived";
         let Some(file) = self.files.get(NAME) else { return };
         let mut bytes = file.bytes.clone();
-        let frames: Vec<usize> = (0..bytes.len().saturating_sub(28)).filter(|at| bytes[*at..].starts_with(b"mqfr")).collect();
+        let frames: Vec<usize> =
+            (0..bytes.len().saturating_sub(28)).filter(|at| bytes[*at..].starts_with(b"mqfr")).collect();
         let Some(at) = frames.get(input.below(frames.len())).copied() else { return };
         let frame = &mut bytes[at..];
         let payload = u64::from_be_bytes(*frame[4..].first_chunk().unwrap()) as usize;

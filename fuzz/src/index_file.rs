@@ -107,7 +107,8 @@ fn query(file: &IndexFile, key: &str, layout: IndexLayout) -> Vec<LogOffset> {
 fn walk(image: &[u8], layout: IndexLayout, header: IndexHeader, key: &str) -> Vec<LogOffset> {
     let number_at = |at: u64| u32::from_be_bytes(*image[at as usize..].first_chunk().unwrap());
     let hash = index_key_hash(TOPIC, key);
-    let (mut found, mut number, mut limit) = (Vec::new(), number_at(layout.slot_at(hash % layout.slots)), header.next_entry);
+    let (mut found, mut number, mut limit) =
+        (Vec::new(), number_at(layout.slot_at(hash % layout.slots)), header.next_entry);
     while number > 0 && number < limit {
         let Ok(entry) = IndexEntry::decode(&image[layout.entry_at(number) as usize..]) else { break };
         if entry.hash % layout.slots != hash % layout.slots {

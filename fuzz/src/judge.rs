@@ -157,7 +157,9 @@ impl<'a> Case<'a> {
             let (at, bytes) = record;
             let is_below = at + bytes.len() as u64 <= below;
             let is_whole = self.stored(*at, bytes.len()) == Some(&bytes[..]);
-            if is_below || (salvaged && is_whole && self.base.is_closed && !self.damaged.forged && self.knows_watermark()) {
+            if is_below
+                || (salvaged && is_whole && self.base.is_closed && !self.damaged.forged && self.knows_watermark())
+            {
                 assert!(shown.contains(record), "the record at {at} is missing; the first damage is at {below}");
             }
         }
@@ -203,7 +205,10 @@ impl<'a> Case<'a> {
                 assert!(steps < MOST_STEPS, "{topic}/{id} has no end");
                 match message {
                     Ok(message) => {
-                        assert!(offsets.contains(&message.log_offset().get()), "{topic}/{id} shows what the log does not");
+                        assert!(
+                            offsets.contains(&message.log_offset().get()),
+                            "{topic}/{id} shows what the log does not"
+                        );
                     }
                     Err(error) => assert!(self.is_damaged(), "{topic}/{id}: {error}"),
                 }
@@ -251,7 +256,8 @@ impl<'a> Case<'a> {
                 assert!(found.len() <= shown.len());
                 match message {
                     Ok(message) => {
-                        let has = message.keys().any(|other| other == *key) || message.unique_key().is_some_and(|id| id == *key);
+                        let has = message.keys().any(|other| other == *key)
+                            || message.unique_key().is_some_and(|id| id == *key);
                         assert!(has && message.topic() == *topic);
                         found.push(message.log_offset());
                     }

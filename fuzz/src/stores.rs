@@ -50,7 +50,9 @@ pub(crate) fn options(root: &Path) -> StoreOptions {
     let options = StoreOptions::new(root).log_file_bytes(LOG_FILE_BYTES).queue_file_entries(8);
     let options = options.batch_queue_file_entries(4).index_slots(8).index_entries(24);
     let options = options.flush(FlushPolicy::Manual).drive(Drive::Manual);
-    options.checkpoint_interval(Duration::from_secs(3600)).clock(std::sync::Arc::new(Ticks(AtomicI64::new(1_800_000_000_000))))
+    options
+        .checkpoint_interval(Duration::from_secs(3600))
+        .clock(std::sync::Arc::new(Ticks(AtomicI64::new(1_800_000_000_000))))
 }
 
 /// The base that an input asks for: one that was closed, or one that was killed.
@@ -97,7 +99,8 @@ fn put_session(store: &MessageStore, session: u64) {
     for number in 0..16_u64 {
         let name = format!("{session}-{number}");
         let message = Message::new(["orders", "payments"][(number % 2) as usize]).queue((number / 2 % 2) as i32);
-        let message = message.key(name).key(format!("all-{}", number % 3)).owned_body(vec![b'b'; (number * 7 % 50) as usize]);
+        let message =
+            message.key(name).key(format!("all-{}", number % 3)).owned_body(vec![b'b'; (number * 7 % 50) as usize]);
         match number {
             3 => store.put(message.property("INNER_MULTI_DISPATCH", "light")).unwrap(),
             5 => store.put(message.sys_flag(SysFlag::PREPARED)).unwrap(),

@@ -5,7 +5,6 @@
 //!   failed is synced again.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::log::{CommitLog, Shared};
 use super::place::Group;
@@ -13,6 +12,7 @@ use super::read::describe;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::side::WatermarkFile;
+use crate::sync::atomic::Ordering;
 
 /// A group seldom has parts in more than two files.
 const SPARE_BUFFERS: usize = 2;

@@ -7,8 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
 use super::unit::{Appended, Cursors, Encoding, Unit};
@@ -21,6 +20,8 @@ use crate::mapped_file::{Creation, MappedFile, MappedFiles};
 use crate::offset::LogOffset;
 use crate::progress::Progress;
 use crate::side::WatermarkFile;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// The first blocks of a new log; each later step is twice as large.
 pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
@@ -31,7 +32,7 @@ const LAST_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest step of a log that writes zeros first: an append may have to wait for it.
 const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// How often the lock is tried before the thread sleeps for it.
-const LOCK_TRIES: u32 = 40;
+const LOCK_TRIES: u32 = if cfg!(loom) { 0 } else { 40 };
 /// Pages are touched this far ahead of the writer.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
 

@@ -4,8 +4,7 @@
 //! that a crash between any two of them leaves a log that the next opening puts right in the same way.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 use super::inspect::Inspection;
 use super::known::LogOptions;
@@ -19,6 +18,8 @@ use crate::mapped_file::{Creation, MappedFile, MappedFiles, write_zeros};
 use crate::offset::LogOffset;
 use crate::progress::Progress;
 use crate::side::{SideFolder, StoreFormat, Watermark, WatermarkFile};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Mutex, OnceLock};
 
 /// Cut bytes are kept in pieces of this size.
 const CUT_BYTES: usize = 16 * 1024 * 1024;

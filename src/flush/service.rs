@@ -10,9 +10,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{self, Thread};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{FlushPolicy, FlushTarget};
@@ -20,6 +18,9 @@ use crate::drive::{Drive, Pumped, Task, Waker, catch_panic};
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::progress::{Poison, lock};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, OnceLock, thread_local};
 
 type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 

@@ -11,11 +11,13 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::ptr;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicPtr;
+use std::sync::{Arc, PoisonError};
 
 use crate::disk::{File, Mapping, OpenMode, StoreObserver};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// One file of a log (elsewhere: a segment), named for the offset of its first byte.
 #[derive(Debug)]

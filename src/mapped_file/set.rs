@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::names::{log_file_name, parse_log_file_name};
+use crate::sync::RwLock;
 
 use super::MappedFile;
 

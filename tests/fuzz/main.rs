@@ -11,7 +11,14 @@ fn x() {
     for (name, target) in fuzz::TARGETS {
         for n in 0..300u64 {
             let mut s = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            let bytes: Vec<u8> = (0..(n % 200)).map(|_| { s ^= s << 13; s ^= s >> 7; s ^= s << 17; s as u8 }).collect();
+            let bytes: Vec<u8> = (0..(n % 200))
+                .map(|_| {
+                    s ^= s << 13;
+                    s ^= s >> 7;
+                    s ^= s << 17;
+                    s as u8
+                })
+                .collect();
             target(&bytes);
         }
         println!("{name}");
