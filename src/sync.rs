@@ -14,4 +14,4 @@ pub(crate) use model::*;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, atomic};
 #[cfg(not(loom))]
-pub(crate) use std::{thread, thread_local};
+pub(crate) use std::thread;

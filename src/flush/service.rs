@@ -20,7 +20,7 @@ use crate::offset::LogOffset;
 use crate::progress::{Poison, lock};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use crate::sync::thread::{self, Thread};
-use crate::sync::{Mutex, OnceLock, thread_local};
+use crate::sync::{Mutex, OnceLock};
 
 type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
