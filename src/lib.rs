@@ -106,7 +106,7 @@ mod sync;
 mod view;
 
 pub use clock::{Clock, SystemClock};
-pub use commit_log::{Appended, CommitLog, LogScan, ScanItem};
+pub use commit_log::{Appended, CommitLog, LogScan, ReadMode, ScanItem};
 pub use consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 pub use drive::Drive;
 pub use error::{Corruption, Error, Result};

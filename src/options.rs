@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
-use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, check_file_bytes};
+use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, ReadMode, check_file_bytes};
 use crate::disk::{Disk, RealDisk};
 use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels};
 use crate::drive::Drive;
@@ -129,6 +129,9 @@ options! {
 
         /// How many queue files are kept open at most. Default 512.
         max_open_files: usize = 512,
+
+        /// How messages are read. Default [`ReadMode::Mapped`]; a store that is opened for reading only copies.
+        read_mode: ReadMode = ReadMode::default(),
 
         /// What happens when durable bytes are found damaged. Default [`RecoveryMode::Refuse`].
         recovery: RecoveryMode = RecoveryMode::default(),

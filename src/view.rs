@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::format::DecodeError;
 use crate::format::properties::Properties;
-use crate::format::record::{RecordView, SysFlag, Version};
+use crate::format::record::{RecordView, Shape, SysFlag, Version};
 use crate::mapped_file::Slice;
 use crate::offset::{LogOffset, QueueOffset};
 
@@ -29,21 +29,19 @@ use crate::offset::{LogOffset, QueueOffset};
 #[derive(Debug, Clone)]
 pub struct MessageView {
     record: Slice,
+    shape: Shape,
 }
 
 impl MessageView {
     /// Takes a slice that begins with a record; what follows is cut off.
     pub(crate) fn new(bytes: &Slice) -> Result<Self, DecodeError> {
-        let len = RecordView::decode(bytes)?.bytes().len();
-        Ok(Self { record: bytes.slice(0..len) })
+        let record = RecordView::decode(bytes)?;
+        Ok(Self { record: bytes.slice(0..record.bytes().len()), shape: record.shape() })
     }
 
     /// The borrowed view of the same record, for everything that has no getter here.
-    ///
-    /// # Panics
-    /// Never: the record was decoded when this value was made, and its bytes do not change.
     pub fn record(&self) -> RecordView<'_> {
-        RecordView::decode(&self.record).expect("a view is made of a whole record, which never changes")
+        RecordView::of_shape(&self.record, self.shape)
     }
 
     /// The whole record as it stands in the log.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::known::{Known, LogOptions};
-use super::read::{Found, PIECE_BYTES, Reader, describe, for_each_piece};
+use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_piece};
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
 use crate::format::names::log_file_name;
@@ -66,7 +66,7 @@ pub(super) fn inspect(
         visit_from: known.derived.as_ref().map_or(0, |derived| derived.log_offset.get()),
         visit,
         writes_back: known.watermark.is_some() && !options.read_only,
-        reader: Reader::new(crc_from, PIECE_BYTES),
+        reader: Reader::new(Rules { crc_from, checks: Checks::All, mapped_from: 0, piece_bytes: PIECE_BYTES }),
         order: Order::default(),
         back: WriteBack::default(),
         found,
@@ -82,7 +82,7 @@ pub(super) fn inspect(
         }
         same
     });
-    found.crc_from = inspector.reader.crc_from;
+    found.crc_from = inspector.reader.rules.crc_from;
     Ok(found)
 }
 
@@ -311,7 +311,7 @@ impl Inspector<'_> {
             self.found.last_ms = record.store_ms();
             let lacks_crc = record.crc_property() == CrcProperty::Absent;
             // The record is as it was written, so what asks for its CRC is out of date.
-            self.reader.crc_from = self.reader.crc_from.filter(|from| !lacks_crc || *from > last.offset);
+            self.reader.rules.crc_from = self.reader.rules.crc_from.filter(|from| !lacks_crc || *from > last.offset);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::read::ReadMode;
 use crate::clock::Clock;
 use crate::disk::Storage;
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ pub(crate) struct LogOptions {
     pub(crate) detect: fn(&Storage, &Path, &mut StoreFormat) -> Result<()>,
     pub(crate) crc: RecordCrc,
     pub(crate) grouped: bool,
+    pub(crate) read_mode: ReadMode,
     pub(crate) read_only: bool,
     /// Open although bytes are damaged, and keep them.
     pub(crate) salvage: bool,

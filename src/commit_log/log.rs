@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
+use super::read::{Checks, ReadMode, Reader, Rules};
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::StoreLock;
@@ -57,6 +58,9 @@ pub(super) struct Shared {
     pub(super) stamps: StoreClock,
     /// From this offset on every record carries the record CRC.
     pub(super) crc_from: Option<LogOffset>,
+    /// Where the log ended when it was opened.
+    pub(super) opened_at: LogOffset,
+    pub(super) read_mode: ReadMode,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,
@@ -201,6 +205,11 @@ impl CommitLog {
 }
 
 impl Shared {
+    pub(super) fn reader(&self, checks: Checks, piece_bytes: u64) -> Reader {
+        let mapped_from = if self.read_mode == ReadMode::Mapped { 0 } else { u64::MAX };
+        Reader::new(Rules { crc_from: self.crc_from, checks, mapped_from, piece_bytes })
+    }
+
     /// Takes the log lock: with growing pauses first, since it is held for less than a microsecond.
     pub(super) fn lock_place(&self) -> Result<MutexGuard<'_, Place>> {
         let mut pause = 16;

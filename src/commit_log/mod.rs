@@ -15,11 +15,13 @@ mod tests;
 mod unit;
 
 pub use log::CommitLog;
+pub use read::ReadMode;
 pub use scan::{LogScan, ScanItem};
 pub use unit::Appended;
 
 pub(crate) use known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes};
 pub(crate) use open::{OpenedLog, open_log};
+pub(crate) use read::Reader;
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
 pub(crate) use unit::{Buffers, Cursors, Unit, light_queues, offsets_of};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::inspect::{Inspection, inspect};
 use super::known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes, file_bytes_on_disk};
 use super::log::CommitLog;
+use super::read::ReadMode;
 use super::settle::DEFAULT_HOST;
 use super::unit::{Appended, Buffers, Cursors, Unit};
 use crate::clock::SystemClock;
@@ -118,6 +119,7 @@ impl CommitLog {
         storage.create_dir_durably(&root)?;
         let options = LogOptions {
             grouped: !storage.maps_safely(&root),
+            read_mode: ReadMode::default(),
             storage,
             clock: Arc::new(SystemClock),
             root,

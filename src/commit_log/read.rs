@@ -33,12 +33,45 @@ pub(super) enum Found<'a> {
     Bad(String),
 }
 
-/// A window on the bytes of a log's files, and what has to be known to judge them.
-#[derive(Debug)]
-pub(super) struct Reader {
+/// How [`get`](crate::MessageStore::get), [`read`](crate::MessageStore::read) and iterators come by the bytes of a
+/// message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// As a slice of the mapped file: nothing is copied, but an I/O error while a page is brought in from the disk ends
+    /// the process with a signal.
+    #[default]
+    Mapped,
+    /// With positioned reads into memory of their own: an I/O error is [`Error::Io`](crate::Error::Io).
+    Copy,
+}
+
+/// Which checksums of a record a reader computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Checks {
+    /// All.
+    All,
+    /// The one that covers most.
+    One,
+    /// None from this offset on, where the bytes are this session's own; all below.
+    NoneFrom(u64),
+}
+
+/// How bytes are read and judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
     /// From this offset on every record carries the record CRC.
     pub(super) crc_from: Option<LogOffset>,
-    piece_bytes: u64,
+    pub(super) checks: Checks,
+    /// Below this offset a mapped file is read with positioned reads too.
+    pub(super) mapped_from: u64,
+    /// Positioned reads fetch this much at least.
+    pub(super) piece_bytes: u64,
+}
+
+/// A window on the bytes of a log's files.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(super) rules: Rules,
     window: Option<Window>,
 }
 
@@ -51,19 +84,37 @@ struct Window {
 }
 
 impl Reader {
-    pub(super) fn new(crc_from: Option<LogOffset>, piece_bytes: u64) -> Self {
-        Self { crc_from, piece_bytes, window: None }
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, window: None }
+    }
+
+    /// Does the window have all of the item at `at`?
+    pub(super) fn has(&self, at: u64) -> bool {
+        let has = |window: &Window| holds_item(window.from(at), window.file.end().saturating_sub(at));
+        self.window.as_ref().is_some_and(has)
     }
 
     /// Moves the window to `at`, unless it has all of the item there; `false` if no file has the offset.
     pub(super) fn load(&mut self, files: &MappedFiles, at: u64) -> Result<bool> {
-        let has = |window: &Window| holds_item(window.from(at), window.file.end().saturating_sub(at));
-        if !self.window.as_ref().is_some_and(has) {
+        if !self.has(at) {
             let Some(file) = files.find(at) else { return Ok(false) };
-            let bytes = piece(&file, at, self.piece_bytes)?;
+            let bytes = self.piece(&file, at)?;
             self.window = Some(Window { file, at, bytes });
         }
         Ok(true)
+    }
+
+    /// Published bytes from `at` on: all of them where the file is mapped, else a piece that has the record at `at`.
+    fn piece(&self, file: &Arc<MappedFile>, at: u64) -> Result<Slice> {
+        let published = file.published();
+        let position = (at - file.base()).min(published);
+        if file.is_mapped() && at >= self.rules.mapped_from {
+            return file.slice(position..published);
+        }
+        let piece = file.copy(position..published.min(position + self.rules.piece_bytes))?;
+        let size = piece.first_chunk().map_or(0, |word| u64::from(u32::from_be_bytes(*word)));
+        let is_cut = piece.get(4..7) == Some(&MAGIC_START) && size > piece.len() as u64 && size <= published - position;
+        if is_cut { file.copy(position..position + size) } else { Ok(piece) }
     }
 
     fn window(&self) -> &Window {
@@ -113,8 +164,13 @@ impl Reader {
         if u64::from(record.record_bytes()) + BLANK_BYTES as u64 > left {
             return Err(format!("the record has {} bytes, {left} are left in its file", record.record_bytes()));
         }
-        let crc = record.verify().map_err(|error| error.to_string())?;
-        let needs_crc = self.crc_from.is_some_and(|from| at >= from.get());
+        let verified = match self.rules.checks {
+            Checks::NoneFrom(from) if at >= from => return Ok(()),
+            Checks::One => record.verify_once(),
+            Checks::All | Checks::NoneFrom(_) => record.verify(),
+        };
+        let crc = verified.map_err(|error| error.to_string())?;
+        let needs_crc = self.rules.crc_from.is_some_and(|from| at >= from.get());
         if needs_crc && !matches!(crc, CrcProperty::Present(_)) {
             return Err("the record has no record CRC, where every record has one".to_owned());
         }
@@ -128,11 +184,11 @@ impl Reader {
         range: Range<u64>,
         accept: &dyn Fn(&RecordView<'_>) -> bool,
     ) -> Result<Option<u64>> {
-        let mut candidates = Self::new(self.crc_from, PIECE_BYTES);
+        let mut candidates = Self::new(Rules { piece_bytes: PIECE_BYTES, ..self.rules });
         let mut at = range.start;
         while at < range.end {
             let Some(file) = files.find(at) else { break };
-            let bytes = piece(&file, at, PIECE_BYTES)?;
+            let bytes = candidates.piece(&file, at)?;
             let starts = bytes.windows(BLANK_BYTES - 1).enumerate().filter(|(_, window)| window[4..] == MAGIC_START);
             for start in starts.map(|(distance, _)| at + distance as u64).take_while(|start| *start < range.end) {
                 if candidates.load(files, start)?
@@ -162,19 +218,6 @@ fn holds_item(bytes: &[u8], left: u64) -> bool {
     let (Some(size), Some(magic)) = (bytes.first_chunk(), bytes.get(4..BLANK_BYTES)) else { return false };
     let size = u64::from(u32::from_be_bytes(*size));
     magic == BLANK_MAGIC.to_be_bytes() || size <= bytes.len() as u64 || size > left
-}
-
-/// Published bytes from `at` on: all of them where the file is mapped, else a piece that has the record at `at`.
-fn piece(file: &Arc<MappedFile>, at: u64, piece_bytes: u64) -> Result<Slice> {
-    let published = file.published();
-    let position = (at - file.base()).min(published);
-    if file.is_mapped() {
-        return file.slice(position..published);
-    }
-    let piece = file.slice(position..published.min(position + piece_bytes))?;
-    let size = piece.first_chunk().map_or(0, |word| u64::from(u32::from_be_bytes(*word)));
-    let is_cut = piece.get(4..7) == Some(&MAGIC_START) && size > piece.len() as u64 && size <= published - position;
-    if is_cut { file.slice(position..position + size) } else { Ok(piece) }
 }
 
 /// Calls `visit` for the bytes of a range, a piece of a file at a time, and where each begins.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::log::CommitLog;
-use super::read::{Found, PIECE_BYTES, Reader, SINGLE_BYTES};
+use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, SINGLE_BYTES};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::LogOffset;
@@ -93,17 +93,28 @@ impl CommitLog {
     /// # Panics
     /// Never: what was judged to be a record is one.
     pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
-        let (range, at) = (self.range(), offset.get());
-        let is_inside = range.contains(&offset);
-        if let Some(known) = self.known_damage(at).filter(|_| is_inside) {
+        self.read_with(&mut self.reader(), offset)
+    }
+
+    /// What [`read_with`](Self::read_with) reads with: a record beside the last one costs less then.
+    pub(crate) fn reader(&self) -> Reader {
+        self.shared.reader(Checks::One, SINGLE_BYTES)
+    }
+
+    /// As [`read`](Self::read).
+    pub(crate) fn read_with(&self, reader: &mut Reader, offset: LogOffset) -> Result<MessageView> {
+        let at = offset.get();
+        if !reader.has(at) || offset >= self.shared.progress.written() {
+            let range = self.range();
+            if !range.contains(&offset) || !reader.load(&self.shared.files, at)? {
+                return Err(Error::OutOfRange { offset: at, available: range.start.get()..range.end.get() });
+            }
+        }
+        if let Some(known) = self.known_damage(at) {
             return Err(Error::Corrupt(known));
         }
-        let mut reader = Reader::new(self.shared.crc_from, SINGLE_BYTES);
-        if !is_inside || !reader.load(&self.shared.files, at)? {
-            return Err(Error::OutOfRange { offset: at, available: range.start.get()..range.end.get() });
-        }
         let reason = match reader.judge(at) {
-            Found::Record(_) => return Ok(view(&reader, offset)),
+            Found::Record(_) => return Ok(view(reader, offset)),
             Found::Blank => "no record begins here".to_owned(),
             Found::Bad(reason) => reason,
         };
@@ -115,7 +126,16 @@ impl CommitLog {
     /// Damage is an item, not the end: the scan goes on with the next whole record.
     #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
-        let reader = Reader::new(self.shared.crc_from, SINGLE_BYTES);
+        self.scan_with(self.reader(), from)
+    }
+
+    /// As [`scan`](Self::scan), with positioned reads, and all checksums compared.
+    pub(crate) fn scan_thoroughly(&self, from: LogOffset) -> LogScan {
+        let reader = self.shared.reader(Checks::All, PIECE_BYTES);
+        self.scan_with(Reader::new(Rules { mapped_from: u64::MAX, ..reader.rules }), from)
+    }
+
+    fn scan_with(&self, reader: Reader, from: LogOffset) -> LogScan {
         LogScan { log: self.clone(), reader, at: from.max(self.range().start) }
     }
 
@@ -128,18 +148,22 @@ impl CommitLog {
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
     pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
-        let mut found = None;
-        self.walk(LogOffset::new(file.base()), at + 1, u64::MAX, &mut |walked| {
-            if let Walked::Damaged(corruption) = walked {
-                found = Some(corruption).filter(|corruption| corruption.range.contains(&at.get()));
+        let mut reader = self.shared.reader(Checks::All, PIECE_BYTES);
+        let mut next = file.base();
+        while next <= at.get()
+            && let Some((item, behind)) = self.item(&mut reader, next)?
+        {
+            match item {
+                Walked::Damaged(corruption) if corruption.range.contains(&at.get()) => return Ok(Some(corruption)),
+                _ => next = behind,
             }
-            Ok(())
-        })?;
-        Ok(found)
+        }
+        Ok(None)
     }
 
     /// Calls `visit` for what stands in `from..end`, in order, until about `max_bytes` are done; returns where to go
-    /// on. This is the dispatcher's way: a piece of the log at a time.
+    /// on. This is the dispatcher's way: a piece of the log at a time. The checksums of what this session placed are
+    /// not computed once more, and what was there before is read with positioned reads.
     pub(crate) fn walk(
         &self,
         from: LogOffset,
@@ -148,7 +172,9 @@ impl CommitLog {
         visit: &mut dyn FnMut(Walked<'_>) -> Result<()>,
     ) -> Result<LogOffset> {
         let stop = end.get().min(from.get().saturating_add(max_bytes));
-        let mut reader = Reader::new(self.shared.crc_from, PIECE_BYTES);
+        let opened_at = self.shared.opened_at.get();
+        let reader = self.shared.reader(Checks::NoneFrom(opened_at), PIECE_BYTES);
+        let mut reader = Reader::new(Rules { mapped_from: opened_at.max(reader.rules.mapped_from), ..reader.rules });
         let mut at = from.get().max(self.range().start.get());
         while at < stop
             && let Some((item, next)) = self.item(&mut reader, at)?

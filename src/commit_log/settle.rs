@@ -71,6 +71,8 @@ impl CommitLog {
             stamps: StoreClock::new(found.last_ms, options.clock.now_ms()),
             clock: Arc::clone(&options.clock),
             crc_from: format.record_crc_from,
+            opened_at: found.tail,
+            read_mode: options.read_mode,
             damaged: found.corruptions.clone(),
             crc: options.crc,
             grouped: options.grouped,

@@ -21,6 +21,7 @@ use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
 
+use targets::Target;
 pub(crate) use targets::{
     DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, tags_code_of,
 };
@@ -130,7 +131,8 @@ impl Dispatcher {
     pub(crate) fn is_entry_of(&self, record: &RecordView<'_>, queue: (&str, i32), item: &QueueItem) -> bool {
         let (entry, mut fits) = (&item.entry, false);
         for_each_target(record, |target| {
-            let count = if self.queues.is_batch(queue.0) { target.count } else { 1 };
+            // Entries of batch queues have a time.
+            let count = if item.store_ms.is_some() { target.count } else { 1 };
             fits |= (&*target.topic, target.queue_id) == queue
                 && (target.queue_offset, u32::from(count)) == (item.queue_offset.get(), item.count);
         });
@@ -187,6 +189,9 @@ impl Dispatcher {
             }
             if target.is_batch {
                 self.queues.mark_batch(&target.topic);
+            }
+            if !target.is_batch && runs.extend_last(&target, entry) {
+                return;
             }
             fed = self.queues.get_or_create(&target.topic, target.queue_id).and_then(|queue| {
                 if !self.queues.is_batch(&target.topic) {
@@ -275,12 +280,25 @@ struct Run {
 struct Runs {
     all: Vec<Run>,
     by_queue: HashMap<*const ConsumeQueue, usize>,
+    last: usize,
 }
 
 impl Runs {
+    /// Adds an entry to the run that the last entry went to, if it follows there; most do, and need no look-up.
+    fn extend_last(&mut self, target: &Target<'_>, entry: QueueEntry) -> bool {
+        let Some(run) = self.all.get_mut(self.last) else { return false };
+        let fits = (run.queue.queue_id(), run.queue.topic()) == (target.queue_id, &*target.topic)
+            && run.from + run.entries.len() as u64 == target.queue_offset;
+        if fits {
+            run.entries.push(entry);
+        }
+        fits
+    }
+
     /// Adds an entry; returns the queue's run so far if the entry does not follow it.
     fn push(&mut self, queue: Arc<ConsumeQueue>, offset: u64, entry: QueueEntry) -> Option<Run> {
         let index = *self.by_queue.entry(Arc::as_ptr(&queue)).or_insert(self.all.len());
+        self.last = index;
         let begin = || Run { queue, from: offset, entries: vec![entry] };
         match self.all.get_mut(index) {
             None => self.all.push(begin()),

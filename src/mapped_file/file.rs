@@ -97,6 +97,12 @@ impl MappedFile {
         if self.map.is_some() {
             return Ok(Slice { owner: Owner::Mapped(Arc::clone(self)), range: in_memory(&range) });
         }
+        self.copy(range)
+    }
+
+    /// Copies a piece of the published part with a positioned read, so that a bad sector is an error.
+    pub(crate) fn copy(&self, range: Range<u64>) -> Result<Slice> {
+        assert!(range.end <= self.published(), "only published bytes are handed out");
         let mut bytes = vec![0; in_memory(&range).len()];
         let count = self.file.read_at(&mut bytes, range.start)?;
         bytes.truncate(count);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
+use crate::commit_log::Reader;
 use crate::consume_queue::{ConsumeQueue, QueueItem};
 use crate::dispatch::{SCHEDULE_TOPIC, Selection, name_of};
 use crate::error::{Error, Result};
@@ -219,6 +220,7 @@ impl Shared {
         let mut result = GetResult::empty(GetStatus::NoMatchedMessage, from, queue.range());
         let budget = SCAN_ENTRIES.max(limits.max_messages);
         let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
+        let mut reader = self.log.reader();
         'entries: while scanned < budget {
             if result.next >= result.range.end {
                 // A filter may ask for more than the number of messages wanted.
@@ -247,7 +249,7 @@ impl Shared {
                 }
                 let after = item.queue_offset + u64::from(item.count);
                 if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
-                    let fetched = self.fetch(queue, &item);
+                    let fetched = self.fetch(&mut reader, queue, &item);
                     if fetched.is_err() && !result.messages.is_empty() {
                         // What was found so far counts; the next get begins with the failure.
                         break 'entries;
@@ -291,14 +293,11 @@ impl Shared {
     }
 
     /// Reads the record of a queue entry, if it is the one that the entry is about.
-    pub(super) fn fetch(&self, queue: &ConsumeQueue, item: &QueueItem) -> Result<Fetched> {
+    pub(super) fn fetch(&self, reader: &mut Reader, queue: &ConsumeQueue, item: &QueueItem) -> Result<Fetched> {
         let at = crate::LogOffset::new(item.entry.log_offset);
-        let range = self.log.range();
-        if at < range.start {
-            return Ok(Fetched::Gone);
-        }
-        let message = match self.log.read(at) {
+        let message = match self.log.read_with(reader, at) {
             Ok(message) => message,
+            Err(Error::OutOfRange { .. }) if at < self.log.range().start => return Ok(Fetched::Gone),
             Err(Error::OutOfRange { .. }) => return Ok(Fetched::Wrong),
             // No record begins there: the log is damaged, or else the entry is wrong.
             Err(Error::Corrupt(_)) => match self.log.damage_at(at)? {

@@ -87,6 +87,7 @@ fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Resul
         detect: sizes_on_disk,
         crc: if options.record_crc { RecordCrc::On } else { RecordCrc::Off },
         grouped,
+        read_mode: options.read_mode,
         read_only,
         salvage: read_only || options.recovery == RecoveryMode::Salvage,
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::get::Fetched;
 use super::{MessageStore, Shared};
+use crate::commit_log::Reader;
 use crate::consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 use crate::error::{Error, Result};
 use crate::format::queue_entry::QueueEntry;
@@ -13,7 +14,7 @@ use crate::offset::{LogOffset, QueueOffset};
 use crate::view::MessageView;
 
 /// Entries are read in pieces of this many.
-const READ_ENTRIES: usize = 32;
+const READ_ENTRIES: usize = 128;
 
 /// A queue of a store, whether it exists already or not; see [`MessageStore::queue`].
 ///
@@ -42,6 +43,8 @@ pub struct QueueHandle {
 pub struct QueueIter {
     handle: QueueHandle,
     next: QueueOffset,
+    queue: Option<Arc<ConsumeQueue>>,
+    reader: Reader,
     items: VecDeque<QueueItem>,
     repaired_at: Option<QueueOffset>,
 }
@@ -77,7 +80,8 @@ impl QueueHandle {
     /// it is when the iterator gets there.
     #[must_use]
     pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
-        QueueIter { handle: self.clone(), next: from.min(QueueOffset::MAX), items: VecDeque::new(), repaired_at: None }
+        let (next, reader) = (from.min(QueueOffset::MAX), self.shared.log.reader());
+        QueueIter { handle: self.clone(), next, queue: None, reader, items: VecDeque::new(), repaired_at: None }
     }
 
     /// The entries of the queue whose records are in the log, from an offset on.
@@ -120,25 +124,28 @@ impl QueueHandle {
 impl QueueIter {
     fn advance(&mut self) -> Result<Option<MessageView>> {
         let QueueHandle { shared, topic, queue_id } = &self.handle;
-        let Some(queue) = shared.find_queue(topic, *queue_id)? else { return Ok(None) };
+        if self.queue.is_none() {
+            self.queue = shared.find_queue(topic, *queue_id)?;
+        }
+        let Some(queue) = &self.queue else { return Ok(None) };
         loop {
             if self.items.is_empty() {
                 let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
-                shared.dispatch_for(&queue, self.next, last)?;
+                shared.dispatch_for(queue, self.next, last)?;
                 self.next = self.next.max(queue.range().start);
-                self.items = shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
+                self.items = shared.read_entries(queue, self.next, READ_ENTRIES)?.into();
             }
             let Some(item) = self.items.pop_front() else { return Ok(None) };
             // An error is an item too: the next one comes after it.
             self.next = item.queue_offset + u64::from(item.count);
-            match shared.fetch(&queue, &item)? {
+            match shared.fetch(&mut self.reader, queue, &item)? {
                 Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
                     let (offset, range) = (item.queue_offset.get(), queue.range());
                     return Err(Error::OutOfRange { offset, available: range.start.get()..range.end.get() });
                 }
                 Fetched::Wrong => {
                     self.repaired_at = Some(item.queue_offset);
-                    shared.rebuild(&queue)?;
+                    shared.rebuild(queue)?;
                     self.items.clear();
                     self.next = item.queue_offset;
                 }

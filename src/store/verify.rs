@@ -69,7 +69,7 @@ impl MessageStore {
         self.verify_opening(&mut report);
         let mut queues: BTreeMap<(String, i32), Expected> = BTreeMap::new();
         let mut index = self.shared.index.entries()?;
-        for item in self.scan(LogOffset::ZERO) {
+        for item in self.shared.log.scan_thoroughly(LogOffset::ZERO) {
             match item? {
                 ScanItem::Record(record) if record.log_offset() >= end => break,
                 ScanItem::Record(record) => {
@@ -150,6 +150,7 @@ impl MessageStore {
 
     fn verify_queue(&self, topic: &str, queue_id: i32, expected: &Expected, report: &mut VerifyReport) -> Result<()> {
         let path = self.queue_dir(topic, queue_id);
+        let mut reader = self.shared.log.reader();
         let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
             report.add(path, expected.range.clone(), "the queue is missing");
             return Ok(());
@@ -172,7 +173,7 @@ impl MessageStore {
             let Some(last) = items.last() else { break };
             next = last.queue_offset + u64::from(last.count);
             for item in &items {
-                match self.shared.fetch(&queue, item) {
+                match self.shared.fetch(&mut reader, &queue, item) {
                     Ok(Fetched::Message(_)) => entries += 1,
                     // The damage of a record itself was found by the scan.
                     Ok(Fetched::Gone) | Err(Error::Corrupt(_)) => {}

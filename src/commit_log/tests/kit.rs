@@ -212,6 +212,7 @@ impl Kit {
             detect: |_, _, _| Ok(()),
             crc: self.crc,
             grouped: self.grouped,
+            read_mode: ReadMode::default(),
             read_only: false,
             salvage: false,
         }
