@@ -12,7 +12,7 @@ use super::log::{CommitLog, FIRST_STEP_BYTES, Shared};
 use super::place::{Group, Place, Sink};
 use super::read::{describe, for_each_piece};
 use crate::clock::StoreClock;
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::record::encode_blank;
 use crate::mapped_file::{Creation, MappedFile, MappedFiles, write_zeros};
 use crate::offset::LogOffset;
@@ -73,7 +73,7 @@ impl CommitLog {
             crc_from: format.record_crc_from,
             opened_at: found.tail,
             read_mode: options.read_mode,
-            damaged: found.corruptions.clone(),
+            damaged: damage_below(&found.corruptions, tail),
             crc: options.crc,
             grouped: options.grouped,
             closed: AtomicBool::new(false),
@@ -123,6 +123,13 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
     // Also over what reads as zeros: where a sync failed, the disk may hold something else.
     let end = found.zero_end.min(last.end());
     if tail < end { write_zeros(last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
+}
+
+/// The damage that reads have to know of. What is lost behind the tail is reported, but appends use those offsets anew.
+fn damage_below(corruptions: &[Corruption], tail: u64) -> Vec<Corruption> {
+    let below = corruptions.iter().filter(|corruption| corruption.range.start < tail);
+    let cut = |corruption: &Corruption| corruption.range.start..corruption.range.end.min(tail);
+    below.map(|corruption| Corruption { range: cut(corruption), ..corruption.clone() }).collect()
 }
 
 /// Stands for a host that a message does not name: this machine, RocketMQ's usual port.

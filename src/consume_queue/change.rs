@@ -169,6 +169,15 @@ impl ConsumeQueue {
         })
     }
 
+    /// Checks that the queue's numbers are not at their end: only a damaged or forged record can bring them there.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::OutOfRange`] if they are
+    pub(crate) fn check_room(&self) -> Result<()> {
+        check_range(self.cursor().next().get(), u32::MAX.into())
+    }
+
     /// Does the queue begin with a message at `from`?
     fn starts(&self, writer: &Writer, from: u64) -> bool {
         let extent = self.extent();

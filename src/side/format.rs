@@ -2,6 +2,8 @@
 
 use super::{FORMAT, SideFolder};
 use crate::error::Result;
+use crate::format::index::IndexLayout;
+use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::LogOffset;
 
 /// The first line: what this is, and its version.
@@ -76,6 +78,18 @@ impl StoreFormat {
             clean: values.next()? == "yes",
         };
         // There is one way to write each state, so this compares everything at once: title, names and checksum too.
-        (format.encode() == text).then_some(format)
+        (format.encode() == text && format.is_possible()).then_some(format)
+    }
+
+    /// Could a store have these sizes? Whoever divides by one relies on it, and no file has more than 31 bits of length.
+    fn is_possible(&self) -> bool {
+        let Self { log_file_bytes, queue_file_entries, batch_queue_file_entries, index_slots, index_entries, .. } =
+            *self;
+        let queue_bytes = u64::from(queue_file_entries) * QueueEntry::BYTES as u64;
+        let batch_bytes = u64::from(batch_queue_file_entries) * BatchEntry::BYTES as u64;
+        let index_bytes = IndexLayout { slots: index_slots, entries: index_entries }.file_bytes();
+        let is_length = |bytes: u64| (1..=i32::MAX as u64).contains(&bytes);
+        let lengths = [log_file_bytes, queue_bytes, batch_bytes, index_bytes];
+        log_file_bytes >= 1024 && index_slots > 0 && index_entries > 1 && lengths.into_iter().all(is_length)
     }
 }

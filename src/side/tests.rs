@@ -229,6 +229,27 @@ mod format {
         assert_eq!(StoreFormat::load(&side).unwrap(), Some(sample()));
     }
 
+    /// Sizes were believed if the checksum was right, and an opening divided by a length of 0. Now a file with sizes that
+    /// no store can have is one of a version that this one does not know. Found by fuzzing.
+    #[test]
+    fn sizes_that_no_store_can_have_count_as_missing() {
+        let wrong: [fn(&mut StoreFormat); 8] = [
+            |format| format.log_file_bytes = 0,
+            |format| format.log_file_bytes = 1 << 31,
+            |format| format.queue_file_entries = 0,
+            |format| format.queue_file_entries = u32::MAX,
+            |format| format.batch_queue_file_entries = 0,
+            |format| format.index_slots = 0,
+            |format| format.index_slots = 1 << 30,
+            |format| format.index_entries = 1,
+        ];
+        for change in wrong {
+            let mut format = sample();
+            change(&mut format);
+            assert_eq!(StoreFormat::decode(format.encode().as_bytes()), None, "{format:?}");
+        }
+    }
+
     #[test]
     fn another_version_and_another_spelling_count_as_missing() {
         let text = sample().encode();

@@ -417,6 +417,7 @@ impl Shared {
                 return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
             }
         }
+        light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;

@@ -6,7 +6,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mqlog::{Error, GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
+use mqlog::{Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter};
 
 #[test]
 fn a_damaged_record_is_an_error_for_its_message_and_for_no_other() {
@@ -60,4 +60,25 @@ fn a_rebuild_that_is_stopped_goes_on_where_it_was() {
     assert_eq!(counts, [10_001, 20_000, 9_999]);
     assert_eq!(store.verify().unwrap().damages, []);
     store.close().unwrap();
+}
+
+/// A salvage of a store whose log had lost its end went on at the end of what was left, but took the lost range for
+/// damaged as long as the store was open: what was put there could not be read back. Now the lost range is in the report
+/// only. Found by fuzzing.
+#[test]
+fn what_is_put_in_the_place_of_a_lost_end_of_the_log_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(64 * 1024).recovery(RecoveryMode::Salvage);
+    let store = MessageStore::open(options()).unwrap();
+    (0..10).for_each(|_| drop(store.put(Message::new("t")).unwrap()));
+    let end = store.log_range().end;
+    store.close().unwrap();
+    fs::remove_dir_all(dir.path().join("commitlog")).unwrap();
+
+    let store = MessageStore::open(options()).unwrap();
+    assert_eq!(store.recovery_report().corruptions[0].range, 0..end.get());
+    let put = store.put(Message::new("t").body(b"new")).unwrap();
+    assert_eq!(put.log_offset, LogOffset::ZERO);
+    assert_eq!(store.read(put.log_offset).unwrap().body(), b"new");
+    assert_eq!(store.scan(LogOffset::ZERO).count(), 1);
 }
