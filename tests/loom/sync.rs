@@ -100,10 +100,6 @@ pub(crate) mod atomic {
                     self.touched().load(order(ordering))
                 }
                 #[track_caller]
-                pub(crate) fn store(&self, value: $value, ordering: Ordering) {
-                    self.touched().store(value, order(ordering));
-                }
-                #[track_caller]
                 pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
                     self.touched().swap(value, order(ordering))
                 }
@@ -135,6 +131,23 @@ pub(crate) mod atomic {
             }
         };
     }
+
+    macro_rules! stores {
+        ($name:ident, $value:ty, $store:ident) => {
+            impl $name {
+                #[track_caller]
+                pub(crate) fn store(&self, value: $value, ordering: Ordering) {
+                    self.touched().$store(value, order(ordering));
+                }
+            }
+        };
+    }
+
+    // loom gives no order to a store and an exchange that meet, and then lets a later load see either. Flags have both.
+    stores!(AtomicBool, bool, swap);
+    stores!(AtomicU8, u8, store);
+    stores!(AtomicU64, u64, store);
+    stores!(AtomicUsize, usize, store);
 
     atomic!(AtomicBool, bool);
     atomic!(AtomicU8, u8, number);
