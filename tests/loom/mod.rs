@@ -31,7 +31,7 @@ const MODELS: &[Model] = &[
     Model { name: "a task hears every wake", preemptions: 3, run: parts::a_task_hears_every_wake },
     Model { name: "a task hears that it shall stop", preemptions: 3, run: parts::a_task_hears_that_it_shall_stop },
     Model { name: "group commit", preemptions: 3, run: flushing::group_commit },
-    Model { name: "group commit with poison", preemptions: 3, run: flushing::group_commit_with_poison },
+    Model { name: "group commit with poison", preemptions: 2, run: flushing::group_commit_with_poison },
     Model { name: "group commit of three", preemptions: 2, run: flushing::group_commit_of_three },
     Model { name: "nobody waits for an append", preemptions: 2, run: flushing::nobody_waits_for_an_append },
     Model { name: "flush against close", preemptions: 3, run: flushing::flush_against_close },

@@ -261,7 +261,7 @@ impl<T> OnceLock<T> {
 /// Threads with a token each. loom's own `unpark` also wakes a thread that waits for a lock, which it then takes for an
 /// error of its own.
 pub(crate) mod thread {
-    use super::{Arc, Cell, Duration, Loses, Location, Mutex, RefCell, is_weakened};
+    use super::{Arc, Cell, Duration, Location, Loses, Mutex, RefCell, is_weakened};
     use std::io;
 
     #[derive(Debug, Clone)]

@@ -17,8 +17,37 @@ const VARIABLE: &str = "MQLOG_LOOM_WEAKENED";
 const FOUND: i32 = 42;
 const ENDLESS: i32 = 43;
 
-/// What no model misses, with a part of its line, and why it stands in the code nevertheless.
-const NOT_MISSED: &[(&str, &str, Loses, &str)] = &[];
+/// What may be missing, with a part of its line, and why. The code keeps it, so that each line is right by itself.
+const NOT_MISSED: &[(&str, &str, Loses, &str)] = {
+    use Loses::{Acquire, Everything, Release};
+    const KILLED: &str = "for the file of a process that is killed in between; no other thread looks at these bytes";
+    const NOTHING: &str = "nobody learns anything from what was before it";
+    const FENCE: &str =
+        "a pump that does not see what was asked is followed by one behind a fence, before the thread sleeps";
+    const FLAG: &str = "a flag and no more: unpark and join carry the rest";
+    const LOCK: &str = "the log lock, which is taken behind it, carries it";
+    const SLEEP: &str = "asleep.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)";
+    const WAKES: &str = "self.asleep.swap(false, Ordering::AcqRel)";
+    const DRIVE: &str = "src/drive.rs";
+    const FLUSH: &str = "src/flush/service.rs";
+    const FILE: &str = "src/mapped_file/file.rs";
+    &[
+        (FILE, "fence(Ordering::Release)", Everything, KILLED),
+        (FILE, "self.has_writer.swap(true, Ordering::AcqRel)", Release, NOTHING),
+        (FLUSH, "self.asked.swap(false, Ordering::AcqRel)", Release, NOTHING),
+        (FLUSH, "!self.asked.load(Ordering::Acquire)", Everything, FENCE),
+        (DRIVE, "self.is_stalled.store(false, Ordering::Release)", Everything, NOTHING),
+        (DRIVE, "asleep.swap(false, Ordering::Acquire)", Everything, FENCE),
+        (DRIVE, SLEEP, Everything, FENCE),
+        (DRIVE, WAKES, Everything, FENCE),
+        (DRIVE, WAKES, Acquire, FENCE),
+        (DRIVE, WAKES, Release, FENCE),
+        (DRIVE, "while !self.stopping.load(Ordering::Acquire)", Everything, FLAG),
+        (DRIVE, "self.work.stopping.store(true, Ordering::Release)", Everything, FLAG),
+        ("src/commit_log/log.rs", "self.closed.load(Ordering::Acquire)", Everything, LOCK),
+        ("src/commit_log/durable.rs", "self.shared.closed.store(true, Ordering::Release)", Everything, LOCK),
+    ]
+};
 
 #[test]
 fn each_weakening_is_caught() {
@@ -30,8 +59,10 @@ fn each_weakening_is_caught() {
             seen.entry(place).or_default().push(model);
         }
     }
-    let (open, wrong) = (Mutex::new(seen.iter().collect::<Vec<_>>()), Mutex::new(BTreeSet::new()));
     let total = seen.len();
+    seen.retain(|place, _| !is_not_missed(place));
+    println!("{total} weakenings, {} of them known not to be missed", total - seen.len());
+    let (open, wrong) = (Mutex::new(seen.iter().collect::<Vec<_>>()), Mutex::new(BTreeSet::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -42,10 +73,7 @@ fn each_weakening_is_caught() {
                     let (file, number, _, loses) = place;
                     let by = caught.map_or("NOBODY", |model| model.name);
                     println!("{file}:{number} without {loses:?}: {by} | {line}");
-                    let expected = NOT_MISSED.iter().any(|(in_file, part, lost, _)| {
-                        in_file == file && line.contains(part) && lost == loses
-                    });
-                    if caught.is_some() == expected {
+                    if caught.is_none() {
                         wrong.lock().unwrap().insert(format!("{file}:{number} without {loses:?}: {by} | {line}"));
                     }
                 }
@@ -53,8 +81,13 @@ fn each_weakening_is_caught() {
         }
     });
     let wrong = wrong.into_inner().unwrap();
-    println!("{total} weakenings");
-    assert!(wrong.is_empty(), "not as expected:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+    assert!(wrong.is_empty(), "nobody notices:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+fn is_not_missed(place: &Weakening) -> bool {
+    let (file, _, _, loses) = place;
+    let line = source_line(place);
+    NOT_MISSED.iter().any(|(in_file, part, lost, _)| in_file == file && line.contains(part) && lost == loses)
 }
 
 fn is_caught(model: &Model, (file, line, column, loses): &Weakening) -> bool {
