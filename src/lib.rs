@@ -91,7 +91,13 @@ mod error;
 mod flush;
 pub mod format;
 mod index_file;
+#[cfg(all(test, loom))]
+#[path = "../tests/loom/mod.rs"]
+mod loom;
 mod mapped_file;
+#[cfg(test)]
+#[path = "../tests/memory/mod.rs"]
+mod memory;
 mod message;
 mod offset;
 mod options;

@@ -1,7 +1,7 @@
 //! The shape of `src`: which module may use which, and how large each may be.
 //!
-//! The sources are read as text. Comments, the inside of strings and `#[cfg(test)]` items do not count. Every path that
-//! starts with `crate`, `super`, `self` or the name of a child module is followed through re-exports to the file that
+//! The sources are read as text. Comments, the inside of strings, and items that only tests or the concurrency models
+//! have, do not count. Every path that starts with `crate`, `super`, `self` or the name of a child module is followed through re-exports to the file that
 //! defines the name, so that an import through the crate root is seen as well.
 //!
 //! `cargo test --test layering -- --nocapture` shows the lines of code of each module.
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The modules, low to high. A module uses those of the lines above it; modules of one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["offset"],
+    &["offset", "sync"],
     &["error", "clock"],
     &["format"],
     &["message"],
@@ -431,13 +431,14 @@ fn closing(inside: &str, quote: char) -> Option<usize> {
     })
 }
 
-/// Blanks out each item behind `#[cfg(test)]`.
+/// Blanks out each item behind `#[cfg(test)]`, and those that only the concurrency models have.
 fn without_tests(mut code: String) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    while let Some(start) = code.find(MARK) {
-        let end = start + MARK.len() + item_len(&code[start + MARK.len()..]);
-        let blank: String = code[start..end].chars().map(|it| if it == '\n' { '\n' } else { ' ' }).collect();
-        code.replace_range(start..end, &blank);
+    for mark in ["#[cfg(test)]", "#[cfg(loom)]", "#[cfg(all(test, loom))]"] {
+        while let Some(start) = code.find(mark) {
+            let end = start + mark.len() + item_len(&code[start + mark.len()..]);
+            let blank: String = code[start..end].chars().map(|it| if it == '\n' { '\n' } else { ' ' }).collect();
+            code.replace_range(start..end, &blank);
+        }
     }
     code
 }

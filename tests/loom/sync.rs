@@ -80,26 +80,28 @@ pub(crate) mod atomic {
 
     macro_rules! atomic {
         ($name:ident, $value:ty) => {
+            /// The second part is touched by every use. loom looks only at the last use of a value to find what may come
+            /// in another order, so a thread's own load would hide the one of another thread before it.
             #[derive(Debug)]
-            pub(crate) struct $name(loom::sync::atomic::$name);
+            pub(crate) struct $name(loom::sync::atomic::$name, loom::sync::atomic::AtomicBool);
 
             #[allow(dead_code, reason = "not every type is used in every way")]
             impl $name {
                 #[track_caller]
                 pub(crate) fn new(value: $value) -> Self {
-                    Self(loom::sync::atomic::$name::new(value))
+                    Self(loom::sync::atomic::$name::new(value), loom::sync::atomic::AtomicBool::new(false))
+                }
+                fn touched(&self) -> &loom::sync::atomic::$name {
+                    self.1.swap(true, Ordering::Relaxed);
+                    &self.0
                 }
                 #[track_caller]
                 pub(crate) fn load(&self, ordering: Ordering) -> $value {
-                    self.0.load(order(ordering))
-                }
-                #[track_caller]
-                pub(crate) fn store(&self, value: $value, ordering: Ordering) {
-                    self.0.store(value, order(ordering));
+                    self.touched().load(order(ordering))
                 }
                 #[track_caller]
                 pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
-                    self.0.swap(value, order(ordering))
+                    self.touched().swap(value, order(ordering))
                 }
             }
 
@@ -116,19 +118,36 @@ pub(crate) mod atomic {
             impl $name {
                 #[track_caller]
                 pub(crate) fn fetch_add(&self, value: $value, ordering: Ordering) -> $value {
-                    self.0.fetch_add(value, order(ordering))
+                    self.touched().fetch_add(value, order(ordering))
                 }
                 #[track_caller]
                 pub(crate) fn fetch_sub(&self, value: $value, ordering: Ordering) -> $value {
-                    self.0.fetch_sub(value, order(ordering))
+                    self.touched().fetch_sub(value, order(ordering))
                 }
                 #[track_caller]
                 pub(crate) fn fetch_max(&self, value: $value, ordering: Ordering) -> $value {
-                    self.0.fetch_max(value, order(ordering))
+                    self.touched().fetch_max(value, order(ordering))
                 }
             }
         };
     }
+
+    macro_rules! stores {
+        ($name:ident, $value:ty, $store:ident) => {
+            impl $name {
+                #[track_caller]
+                pub(crate) fn store(&self, value: $value, ordering: Ordering) {
+                    self.touched().$store(value, order(ordering));
+                }
+            }
+        };
+    }
+
+    // loom gives no order to a store and an exchange that meet, and then lets a later load see either. Flags have both.
+    stores!(AtomicBool, bool, swap);
+    stores!(AtomicU8, u8, store);
+    stores!(AtomicU64, u64, store);
+    stores!(AtomicUsize, usize, store);
 
     atomic!(AtomicBool, bool);
     atomic!(AtomicU8, u8, number);
@@ -207,12 +226,12 @@ impl Condvar {
 #[derive(Debug)]
 pub(crate) struct OnceLock<T> {
     value: std::sync::OnceLock<T>,
-    is_set: loom::sync::atomic::AtomicBool,
+    is_set: atomic::AtomicBool,
 }
 
 impl<T> Default for OnceLock<T> {
     fn default() -> Self {
-        Self { value: std::sync::OnceLock::new(), is_set: loom::sync::atomic::AtomicBool::new(false) }
+        Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
     }
 }
 

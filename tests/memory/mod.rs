@@ -1,0 +1,8 @@
+//! Logs on a disk in memory: for loom, and for Miri, which has no mapped files.
+
+pub(crate) mod disk;
+mod kit;
+#[cfg(not(loom))]
+mod threads;
+
+pub(crate) use kit::{CELL_BYTES, Kit, mapped_file, put};
