@@ -5,7 +5,6 @@
 
 use std::cell::UnsafeCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -164,10 +163,6 @@ impl Disk for MemoryDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.state().files.remove(path).map(drop).ok_or_else(missing)
     }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state().dirs.remove(dir);
-        Ok(())
-    }
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         if !self.state().dirs.contains(dir) {
             return Err(missing());
@@ -189,14 +184,8 @@ impl Disk for MemoryDisk {
         let bytes = bytes.or(is_dir.then_some(0)).ok_or_else(missing)?;
         Ok(FileInfo { bytes, modified_ns: 0, is_dir })
     }
-    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
     fn maps_safely(&self, _dir: &Path) -> bool {
         true
-    }
-    fn try_lock(&self, _path: &Path, _file: &dyn DiskFile) -> io::Result<bool> {
-        Ok(true)
     }
 }
 
@@ -240,8 +229,8 @@ impl DiskFile for MemoryFile {
         block.cells.get_or_init(|| (0..bytes.div_ceil(CELL_BYTES)).map(|_| Default::default()).collect());
         Ok(Box::new(MemoryMap(block)))
     }
-    fn as_std(&self) -> Option<&fs::File> {
-        None
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::{Block, MemoryDisk};
 use crate::clock::Clock;
-use crate::commit_log::{Appended, CommitLog, LogOptions, ScanItem, open_log};
-use crate::disk::{OpenMode, StoreLock};
+use crate::commit_log::{Appended, CommitLog, LogOptions, ReadMode, ScanItem, open_log};
+use crate::disk::OpenMode;
 use crate::error::Result;
 use crate::format::record::RecordCrc;
 use crate::mapped_file::MappedFile;
@@ -40,7 +40,6 @@ impl Clock for Standing {
 pub(crate) struct Kit {
     pub(crate) log: CommitLog,
     pub(crate) cursor: Arc<QueueCursor>,
-    _lock: Option<StoreLock>,
     disk: MemoryDisk,
     root: PathBuf,
 }
@@ -67,12 +66,13 @@ impl Kit {
             detect: |_, _, _| Ok(()),
             crc: RecordCrc::On,
             grouped,
+            read_mode: ReadMode::default(),
             read_only: false,
             salvage: false,
         };
         let opened = open_log(&options, &mut |_| {}).unwrap();
         let cursor = Arc::new(QueueCursor::new(QueueOffset::ZERO));
-        Self { log: opened.log, cursor, _lock: opened.lock, disk, root }
+        Self { log: opened.log, cursor, disk, root }
     }
 
     /// With files that hold a record each, and are durable.
