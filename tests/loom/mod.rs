@@ -101,11 +101,3 @@ impl Plain {
         self.0.with_mut(|_| ());
     }
 }
-
-#[test]
-fn every_order_of_every_model_is_right() {
-    for model in MODELS {
-        let start = std::time::Instant::now();
-        println!("{:>9} orders of {:?}, {:.1?}", model.check(), model.name, start.elapsed());
-    }
-}

@@ -46,7 +46,7 @@ pub(crate) fn weaken(file: &str, line: u32, column: u32, loses: Loses) {
 
 fn is_weakened(at: &'static Location<'static>, loses: Loses) -> bool {
     // A test's own places are not what is checked.
-    if at.file().starts_with("src/") {
+    if at.file().starts_with("src/") && !at.file().contains("..") {
         SEEN.with_borrow_mut(|seen| seen.insert((at.file(), at.line(), at.column(), loses)));
     }
     ACTIVE.get() == Some((at.line(), at.column(), loses)) && ACTIVE_FILE.with_borrow(|file| file == at.file())

@@ -16,6 +16,7 @@ use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::StoreFormat;
 
 /// loom watches the bytes of a mapping in cells of this length; what its models use are multiples of it.
+#[cfg(loom)]
 pub(crate) const CELL_BYTES: usize = 64;
 
 /// A mapped file, and its bytes.
@@ -97,6 +98,7 @@ impl Kit {
     }
 
     /// Reads what stands at an offset below what may be read. Its bytes were written before, in every sense.
+    #[cfg(loom)]
     pub(crate) fn look(&self, at: u64) {
         let view = self.log.read(LogOffset::new(at)).unwrap();
         let position = usize::try_from(at % Self::FILE).unwrap();

@@ -5,4 +5,6 @@ mod kit;
 #[cfg(not(loom))]
 mod threads;
 
-pub(crate) use kit::{CELL_BYTES, Kit, mapped_file, put};
+#[cfg(loom)]
+pub(crate) use kit::CELL_BYTES;
+pub(crate) use kit::{Kit, mapped_file, put};
