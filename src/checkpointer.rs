@@ -77,14 +77,22 @@ impl Checkpointer {
         self.index.sync()?;
         // Last of the three: the index may have gone on meanwhile, and must not know what the log can lose.
         let index = self.index.states()?;
-        self.log.flush()?;
         let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
-        match file.as_mut() {
-            Some(file) => file.append(&frame)?,
-            None => *file = Some(DerivedFile::create(&self.side, &frame)?),
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::FrameBeforeLog) {
+            return self.append(file, &frame);
         }
-        *lock(&self.done) = cursor.at;
-        self.tell_rocketmq(cursor.store_ms)
+        self.log.flush()?;
+        self.append(file, &frame)
+    }
+
+    fn append(&self, file: &mut Option<DerivedFile>, frame: &Frame) -> Result<()> {
+        match file.as_mut() {
+            Some(file) => file.append(frame)?,
+            None => *file = Some(DerivedFile::create(&self.side, frame)?),
+        }
+        *lock(&self.done) = frame.log_offset;
+        self.tell_rocketmq(frame.store_ms)
     }
 
     /// Describes the queues while dispatch stands still.

@@ -322,6 +322,10 @@ impl<'a> RecordView<'a> {
     /// - [`RecordError::RecordCrc`] if the record's CRC is not the stored one
     pub fn verify(&self) -> Result<CrcProperty, RecordError> {
         let property = self.crc_property();
+        #[cfg(test)]
+        if property == CrcProperty::Damaged && crate::planted::is(crate::planted::Planted::NearMissAccepted) {
+            return Ok(CrcProperty::Present(0));
+        }
         match property {
             CrcProperty::Damaged => return Err(RecordError::CrcProperty),
             CrcProperty::Absent => self.check_body(crc32fast::hash(self.body()))?,

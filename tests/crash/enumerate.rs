@@ -145,7 +145,7 @@ impl<'a> Explorer<'a> {
             let power_loss = left.crash == Crash::PowerLoss || self.random.below(2) == 0;
             let (moment, crash) = if power_loss {
                 let chances = moment.chances();
-                let chosen = sample(&chances, 3, &mut self.random);
+                let chosen = sample(&chances, self.counts.second_crashes as usize, &mut self.random);
                 (moment.power_loss(&chances, &chosen), Crash::PowerLoss)
             } else {
                 (moment.kill(0), Crash::Kill)
@@ -184,14 +184,18 @@ fn judge(left: &Left<'_>, record: bool) -> Result<Vec<Moment>, Violation> {
     let store = open(left.place, &disk, 100)?;
     let moments = disk.take_moments();
     oracle.check_opened(&store, left.crash)?;
-    // What is put now lies where something was cut, if anything was.
+    // What is put now lies just where something was cut, if anything was, and goes to another queue.
     let lost = store.log_range().end.get() < was;
+    // One message leaves the rest of what was cut where it was; more of them write over it.
+    let hash = left.moment.hash();
+    let most = if lost && hash.is_multiple_of(2) { 5 } else { 1 };
     let mut next = left.next;
-    while next < left.next + 1 || (lost && next < left.next + 5 && store.log_range().end.get() < was) {
-        oracle.put_and_get(&store, 1, sent(next, next as usize, 8))?;
+    while next == left.next || (next < left.next + most && store.log_range().end.get() < was) {
+        let body_bytes = left.oracle.body_bytes_at(store.log_range().end).unwrap_or(8);
+        oracle.put_and_get(&store, 1, sent(next, next as usize, body_bytes))?;
         next += 1;
     }
-    let crash = if next % 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
+    let crash = if hash & 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
     let after = match crash {
         Crash::Kill => disk.moment().kill(0),
         Crash::PowerLoss => {
@@ -233,22 +237,24 @@ fn advance(chosen: &mut [usize], options: &[usize]) -> bool {
     true
 }
 
-/// An outcome: nothing survives, all does, only one thing does not, only one does, or any mixture.
+/// An outcome: nothing survives, all does, only one thing does not, only one does, or a mixture.
 fn sample(chances: &Chances, turn: usize, random: &mut Random) -> Vec<usize> {
     let Chances { options, whole, .. } = chances;
     if options.is_empty() {
         return Vec::new();
     }
     let one = random.below(options.len() as u64) as usize;
-    let mut any = |index: usize| random.below(options[index] as u64) as usize;
+    let any = |random: &mut Random, index: usize| random.below(options[index] as u64) as usize;
     match turn {
         0 => vec![0; options.len()],
         1 => whole.clone(),
         2 => (0..options.len()).map(|index| if index == one { 0 } else { whole[index] }).collect(),
-        _ => match any(one) % 3 {
-            0 => (0..options.len()).map(|index| if index == one { any(index) } else { whole[index] }).collect(),
-            1 => (0..options.len()).map(|index| if index == one { any(index) } else { 0 }).collect(),
-            _ => (0..options.len()).map(any).collect(),
+        _ => match turn % 4 {
+            0 => (0..options.len()).map(|index| if index == one { any(random, index) } else { whole[index] }).collect(),
+            1 => (0..options.len()).map(|index| if index == one { any(random, index) } else { 0 }).collect(),
+            2 => (0..options.len()).map(|index| any(random, index)).collect(),
+            // Each of them wholly or not at all.
+            _ => whole.iter().map(|whole| if random.below(2) == 0 { 0 } else { *whole }).collect(),
         },
     }
 }
