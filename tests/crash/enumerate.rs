@@ -23,6 +23,8 @@ pub(super) struct Depth {
     /// One of so many openings is crashed as well, at this many of its calls.
     pub(super) crash_one_opening_of: u64,
     pub(super) opening_crashes: u64,
+    /// In how many of four ways a judged store goes on: with one message or many, to a kill or a power loss.
+    pub(super) ways_on: u64,
 }
 
 /// What was counted.
@@ -133,9 +135,13 @@ impl<'a> Explorer<'a> {
             return Ok(());
         }
         self.counts.judged += 1;
+        let turn = self.counts.judged;
         self.counts.distinct += u64::from((self.is_new)(hash));
         let crashes = self.depth.crash_one_opening_of > 0 && self.random.below(self.depth.crash_one_opening_of) == 0;
-        let moments = caught(|| judge(left, crashes))?;
+        let moments = caught(|| judge(left, turn, crashes))?;
+        for other in 1..self.depth.ways_on {
+            caught(|| judge(left, turn + other, false))?;
+        }
         for _ in 0..self.depth.opening_crashes {
             if moments.is_empty() {
                 break;
@@ -156,7 +162,7 @@ impl<'a> Explorer<'a> {
             if self.seen.insert((hash, again.version, crash == Crash::Kill)) {
                 self.counts.judged += 1;
                 self.counts.distinct += u64::from((self.is_new)(hash));
-                caught(|| judge(&again, false))
+                caught(|| judge(&again, turn, false))
                     .map_err(|Violation(text)| Violation(format!("then a {crash:?} while it was opened: {text}")))?;
             }
         }
@@ -173,8 +179,9 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation
     })
 }
 
-/// Opens a state, judges it, goes on, crashes once more and judges again. Returns the opening's moments if asked for.
-fn judge(left: &Left<'_>, record: bool) -> Result<Vec<Moment>, Violation> {
+/// Opens a state, judges it, goes on, crashes once more and judges again. `turn` varies how it goes on. Returns the
+/// opening's moments if asked for.
+fn judge(left: &Left<'_>, turn: u64, record: bool) -> Result<Vec<Moment>, Violation> {
     let disk = left.moment.disk();
     let mut oracle = left.oracle.clone();
     let was = oracle.highest_end();
@@ -187,15 +194,14 @@ fn judge(left: &Left<'_>, record: bool) -> Result<Vec<Moment>, Violation> {
     // What is put now lies just where something was cut, if anything was, and goes to another queue.
     let lost = store.log_range().end.get() < was;
     // One message leaves the rest of what was cut where it was; more of them write over it.
-    let hash = left.moment.hash();
-    let most = if lost && hash.is_multiple_of(2) { 5 } else { 1 };
+    let most = if lost && turn.is_multiple_of(2) { 5 } else { 1 };
     let mut next = left.next;
     while next == left.next || (next < left.next + most && store.log_range().end.get() < was) {
         let body_bytes = left.oracle.body_bytes_at(store.log_range().end).unwrap_or(8);
         oracle.put_and_get(&store, 1, sent(next, next as usize, body_bytes))?;
         next += 1;
     }
-    let crash = if hash & 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
+    let crash = if turn & 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
     let after = match crash {
         Crash::Kill => disk.moment().kill(0),
         Crash::PowerLoss => {

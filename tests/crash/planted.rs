@@ -8,7 +8,7 @@ use super::workloads::{Shape, Step, Workload, run};
 use crate::planted::{self, Planted};
 
 const THOROUGH: Depth =
-    Depth { exhaustive: 20_000, samples: 200, cuts: 64, crash_one_opening_of: 0, opening_crashes: 0 };
+    Depth { exhaustive: 20_000, samples: 500, cuts: 64, crash_one_opening_of: 0, opening_crashes: 0, ways_on: 4 };
 
 /// Slots and entries of an index file do not share a sector.
 const SHAPE: Shape = Shape { log_file_bytes: 2048, queue_file_entries: 4, index_slots: 130, index_entries: 8 };
