@@ -59,15 +59,23 @@ impl Checkpointer {
     fn write(&self, file: &mut Option<DerivedFile>) -> Result<()> {
         let (cursor, states) = self.capture(file.is_none())?;
         let frame = sync_derived(&self.dispatcher, cursor, states)?;
-        self.dispatcher.log.flush()?;
-        match file.as_mut() {
-            Some(file) => file.append(&frame)?,
-            None => *file = Some(DerivedFile::create(&self.side, &frame)?),
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::FrameBeforeLog) {
+            return self.append(file, &frame);
         }
-        *lock(&self.done) = cursor.at;
+        self.dispatcher.log.flush()?;
+        self.append(file, &frame)
+    }
+
+    fn append(&self, file: &mut Option<DerivedFile>, frame: &Frame) -> Result<()> {
+        match file.as_mut() {
+            Some(file) => file.append(frame)?,
+            None => *file = Some(DerivedFile::create(&self.side, frame)?),
+        }
+        *lock(&self.done) = frame.log_offset;
         // After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
         // other two: so those never pass the end of the newest file that stays.
-        let index_ms = self.dispatcher.index.newest_full_end_ms().unwrap_or(0).min(cursor.store_ms);
+        let index_ms = self.dispatcher.index.newest_full_end_ms().unwrap_or(0).min(frame.store_ms);
         stamp_checkpoint(&self.side, index_ms)
     }
 

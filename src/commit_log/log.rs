@@ -357,10 +357,21 @@ impl Shared {
 
     fn allocate(&self, file: &MappedFile, from: u64, to: u64) -> Result<()> {
         let range = from - file.base()..to - file.base();
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::AllocatedBeforeZeros) {
+            let (creation, file) = (self.creation.clone(), file.file().clone());
+            crate::planted::later(move || drop(creation.give_blocks(&file, range)));
+            return self.set_allocated(to);
+        }
         self.creation.give_blocks(file.file(), range.clone())?;
         if self.creation.zeros {
             file.sync(range, false).map_err(|error| self.progress.poison(error))?;
         }
+        self.set_allocated(to)
+    }
+
+    /// Lets appends use the blocks up to `to`, after the watermark says so.
+    fn set_allocated(&self, to: u64) -> Result<()> {
         let watermark = self.watermark.as_ref().ok_or(Error::ReadOnly)?;
         let stored = watermark.update(|known| known.allocated = LogOffset::new(to));
         stored.map_err(|error| self.poison_if_unsynced(error))?;

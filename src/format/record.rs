@@ -466,6 +466,10 @@ impl<'a> RecordView<'a> {
     /// - [`DecodeError::Crc`] if the record's CRC is not the stored one
     pub fn verify(&self) -> Result<CrcProperty, DecodeError> {
         let property = self.crc_property();
+        #[cfg(test)]
+        if property == CrcProperty::Damaged && crate::planted::is(crate::planted::Planted::NearMissAccepted) {
+            return Ok(CrcProperty::Present(0));
+        }
         let (body, record) = match property {
             CrcProperty::Damaged => return Err(DecodeError::CrcProperty),
             CrcProperty::Absent => (crc32fast::hash(self.body()), None),

@@ -150,6 +150,13 @@ impl Oracle {
         }
     }
 
+    /// The caller has read what it put: the records are these bytes, and stay so.
+    pub(crate) fn saw_bytes(&mut self, put: &Put, records: impl IntoIterator<Item = Vec<u8>>) {
+        for (index, bytes) in put.0.clone().zip(records) {
+            self.known[index].bytes = Some(bytes.into());
+        }
+    }
+
     /// A message with this body was acknowledged at a log offset, up to an end, with a queue offset.
     pub(crate) fn acknowledges_body(&mut self, body: &[u8], place: (u64, u64, u64)) {
         self.acknowledges_one(self.log.by_body[body], place);
@@ -178,6 +185,14 @@ impl Oracle {
     /// Where the highest known message ends, whether it is still there or not.
     pub(crate) fn highest_end(&self) -> u64 {
         self.known.iter().filter_map(|known| known.place).map(|place| place.1).max().unwrap_or(0)
+    }
+
+    /// The length of the body of the message that was acknowledged at an offset.
+    pub(crate) fn body_bytes_at(&self, offset: LogOffset) -> Option<usize> {
+        let mut all = self.known.iter().zip(&self.log.sent);
+        all.find_map(|(known, sent)| {
+            Some(sent.2.body.len()).filter(|_| known.place.is_some_and(|place| place.0 == offset.get()))
+        })
     }
 
     /// Judges a store that was opened after a crash.

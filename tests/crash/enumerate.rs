@@ -23,6 +23,8 @@ pub(super) struct Depth {
     /// One of so many openings is crashed as well, at this many of its calls.
     pub(super) crash_one_opening_of: u64,
     pub(super) opening_crashes: u64,
+    /// In how many of four ways a judged store goes on: with one message or many, to a kill or a power loss.
+    pub(super) ways_on: u64,
 }
 
 /// What was counted.
@@ -133,9 +135,13 @@ impl<'a> Explorer<'a> {
             return Ok(());
         }
         self.counts.judged += 1;
+        let turn = self.counts.judged;
         self.counts.distinct += u64::from((self.is_new)(hash));
         let crashes = self.depth.crash_one_opening_of > 0 && self.random.below(self.depth.crash_one_opening_of) == 0;
-        let moments = caught(|| judge(left, crashes))?;
+        let moments = caught(|| judge(left, turn, crashes))?;
+        for other in 1..self.depth.ways_on {
+            caught(|| judge(left, turn + other, false))?;
+        }
         for _ in 0..self.depth.opening_crashes {
             if moments.is_empty() {
                 break;
@@ -145,7 +151,7 @@ impl<'a> Explorer<'a> {
             let power_loss = left.crash == Crash::PowerLoss || self.random.below(2) == 0;
             let (moment, crash) = if power_loss {
                 let chances = moment.chances();
-                let chosen = sample(&chances, 3, &mut self.random);
+                let chosen = sample(&chances, self.counts.second_crashes as usize, &mut self.random);
                 (moment.power_loss(&chances, &chosen), Crash::PowerLoss)
             } else {
                 (moment.kill(0), Crash::Kill)
@@ -156,7 +162,7 @@ impl<'a> Explorer<'a> {
             if self.seen.insert((hash, again.version, crash == Crash::Kill)) {
                 self.counts.judged += 1;
                 self.counts.distinct += u64::from((self.is_new)(hash));
-                caught(|| judge(&again, false))
+                caught(|| judge(&again, turn, false))
                     .map_err(|Violation(text)| Violation(format!("then a {crash:?} while it was opened: {text}")))?;
             }
         }
@@ -173,8 +179,9 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation
     })
 }
 
-/// Opens a state, judges it, goes on, crashes once more and judges again. Returns the opening's moments if asked for.
-fn judge(left: &Left<'_>, record: bool) -> Result<Vec<Moment>, Violation> {
+/// Opens a state, judges it, goes on, crashes once more and judges again. `turn` varies how it goes on. Returns the
+/// opening's moments if asked for.
+fn judge(left: &Left<'_>, turn: u64, record: bool) -> Result<Vec<Moment>, Violation> {
     let disk = left.moment.disk();
     let mut oracle = left.oracle.clone();
     let was = oracle.highest_end();
@@ -184,14 +191,17 @@ fn judge(left: &Left<'_>, record: bool) -> Result<Vec<Moment>, Violation> {
     let store = open(left.place, &disk, 100)?;
     let moments = disk.take_moments();
     oracle.check_opened(&store, left.crash)?;
-    // What is put now lies where something was cut, if anything was.
+    // What is put now lies just where something was cut, if anything was, and goes to another queue.
     let lost = store.log_range().end.get() < was;
+    // One message leaves the rest of what was cut where it was; more of them write over it.
+    let most = if lost && turn.is_multiple_of(2) { 5 } else { 1 };
     let mut next = left.next;
-    while next < left.next + 1 || (lost && next < left.next + 5 && store.log_range().end.get() < was) {
-        oracle.put_and_get(&store, 1, sent(next, next as usize, 8))?;
+    while next == left.next || (next < left.next + most && store.log_range().end.get() < was) {
+        let body_bytes = left.oracle.body_bytes_at(store.log_range().end).unwrap_or(8);
+        oracle.put_and_get(&store, 1, sent(next, next as usize, body_bytes))?;
         next += 1;
     }
-    let crash = if next % 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
+    let crash = if turn & 2 == 0 { Crash::Kill } else { Crash::PowerLoss };
     let after = match crash {
         Crash::Kill => disk.moment().kill(0),
         Crash::PowerLoss => {
@@ -233,22 +243,24 @@ fn advance(chosen: &mut [usize], options: &[usize]) -> bool {
     true
 }
 
-/// An outcome: nothing survives, all does, only one thing does not, only one does, or any mixture.
+/// An outcome: nothing survives, all does, only one thing does not, only one does, or a mixture.
 fn sample(chances: &Chances, turn: usize, random: &mut Random) -> Vec<usize> {
     let Chances { options, whole, .. } = chances;
     if options.is_empty() {
         return Vec::new();
     }
     let one = random.below(options.len() as u64) as usize;
-    let mut any = |index: usize| random.below(options[index] as u64) as usize;
+    let any = |random: &mut Random, index: usize| random.below(options[index] as u64) as usize;
     match turn {
         0 => vec![0; options.len()],
         1 => whole.clone(),
         2 => (0..options.len()).map(|index| if index == one { 0 } else { whole[index] }).collect(),
-        _ => match any(one) % 3 {
-            0 => (0..options.len()).map(|index| if index == one { any(index) } else { whole[index] }).collect(),
-            1 => (0..options.len()).map(|index| if index == one { any(index) } else { 0 }).collect(),
-            _ => (0..options.len()).map(any).collect(),
+        _ => match turn % 4 {
+            0 => (0..options.len()).map(|index| if index == one { any(random, index) } else { whole[index] }).collect(),
+            1 => (0..options.len()).map(|index| if index == one { any(random, index) } else { 0 }).collect(),
+            2 => (0..options.len()).map(|index| any(random, index)).collect(),
+            // Each of them wholly or not at all.
+            _ => whole.iter().map(|whole| if random.below(2) == 0 { 0 } else { *whole }).collect(),
         },
     }
 }

@@ -14,5 +14,6 @@
 mod common;
 mod enumerate;
 mod planted;
+mod regressions;
 mod suite;
 mod workloads;

@@ -82,10 +82,10 @@ impl Workload {
         let shape = Shape {
             log_file_bytes: pick(&[1024, 1024, 2048]),
             queue_file_entries: pick(&[1, 2, 4]) as u32,
-            index_slots: pick(&[2, 4]) as u32,
+            index_slots: pick(&[2, 4, 130]) as u32,
             index_entries: pick(&[3, 6, 16]) as u32,
         };
-        let body = pick(&[8, 30, 100]) as usize;
+        let body = pick(&[8, 30, 100, 380]) as usize;
         let count = 5 + random.below(10);
         let steps = (0..count).map(|_| {
             let queue = random.below(queues as u64) as usize;
@@ -197,6 +197,9 @@ impl Runner {
             }
         };
         self.oracle.acknowledges(&put, &appended);
+        let read = |place: &Appended| self.store().read(place.log_offset).expect("it was put").bytes().to_vec();
+        let records: Vec<_> = appended.iter().map(read).collect();
+        self.oracle.saw_bytes(&put, records);
     }
 
     fn step(&mut self, step: &Step) {
