@@ -5,12 +5,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::commit_log::CommitLog;
-use crate::consume_queue::QueueTable;
 use crate::dispatch::{DispatchCursor, Dispatcher};
 use crate::error::Result;
 use crate::format::checkpoint::Checkpoint;
-use crate::index_file::IndexSet;
 use crate::offset::LogOffset;
 use crate::progress::lock;
 use crate::side::{DerivedFile, Frame, QueueState, SideFolder, load_checkpoint, store_checkpoint};
@@ -19,9 +16,6 @@ use crate::side::{DerivedFile, Frame, QueueState, SideFolder, load_checkpoint, s
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
     side: SideFolder,
-    log: CommitLog,
-    queues: Arc<QueueTable>,
-    index: Arc<IndexSet>,
     dispatcher: Arc<Dispatcher>,
     file: Mutex<Option<DerivedFile>>,
     /// Where the last frame ends.
@@ -30,14 +24,9 @@ pub(crate) struct Checkpointer {
 
 impl Checkpointer {
     /// `file` is what the session before left; without it the first checkpoint describes everything.
-    pub(crate) fn new(
-        side: SideFolder,
-        dispatcher: Arc<Dispatcher>,
-        (log, queues, index): (CommitLog, Arc<QueueTable>, Arc<IndexSet>),
-        file: Option<(DerivedFile, LogOffset)>,
-    ) -> Self {
+    pub(crate) fn new(side: SideFolder, dispatcher: Arc<Dispatcher>, file: Option<(DerivedFile, LogOffset)>) -> Self {
         let (file, done) = file.map_or((None, LogOffset::ZERO), |(file, done)| (Some(file), done));
-        Self { side, log, queues, index, dispatcher, file: Mutex::new(file), done: Mutex::new(done) }
+        Self { side, dispatcher, file: Mutex::new(file), done: Mutex::new(done) }
     }
 
     /// Does something while no checkpoint is being written: one must not describe files that are being removed.
@@ -53,7 +42,7 @@ impl Checkpointer {
 
     /// How many bytes of the log are dispatched but in no frame.
     pub(crate) fn behind_bytes(&self) -> u64 {
-        self.log.progress().dispatched().get().saturating_sub(lock(&self.done).get())
+        self.dispatcher.log.progress().dispatched().get().saturating_sub(lock(&self.done).get())
     }
 
     /// Writes a checkpoint of everything that is dispatched now.
@@ -69,38 +58,44 @@ impl Checkpointer {
 
     fn write(&self, file: &mut Option<DerivedFile>) -> Result<()> {
         let (cursor, states) = self.capture(file.is_none())?;
-        for state in &states {
-            if let Some(queue) = self.queues.get(&state.topic, state.queue_id) {
-                queue.sync()?;
-            }
+        let frame = sync_derived(&self.dispatcher, cursor, states)?;
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::FrameBeforeLog) {
+            return self.append(file, &frame);
         }
-        self.index.sync()?;
-        // Last of the three: the index may have gone on meanwhile, and must not know what the log can lose.
-        let index = self.index.states()?;
-        self.log.flush()?;
-        let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
+        self.dispatcher.log.flush()?;
+        self.append(file, &frame)
+    }
+
+    fn append(&self, file: &mut Option<DerivedFile>, frame: &Frame) -> Result<()> {
         match file.as_mut() {
-            Some(file) => file.append(&frame)?,
-            None => *file = Some(DerivedFile::create(&self.side, &frame)?),
+            Some(file) => file.append(frame)?,
+            None => *file = Some(DerivedFile::create(&self.side, frame)?),
         }
-        *lock(&self.done) = cursor.at;
-        self.tell_rocketmq(cursor.store_ms)
+        *lock(&self.done) = frame.log_offset;
+        // After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
+        // other two: so those never pass the end of the newest file that stays.
+        let index_ms = self.dispatcher.index.newest_full_end_ms().unwrap_or(0).min(frame.store_ms);
+        stamp_checkpoint(&self.side, index_ms)
     }
 
     /// Describes the queues while dispatch stands still.
     fn capture(&self, all: bool) -> Result<(DispatchCursor, Vec<QueueState>)> {
         let cursor = self.dispatcher.pause();
-        let queues = self.queues.all();
+        let queues = self.dispatcher.queues.all();
         let states = queues.iter().filter(|queue| all || queue.is_touched()).map(|queue| queue.state());
         Ok((*cursor, states.collect::<Result<_>>()?))
     }
+}
 
-    /// After a kill RocketMQ drops every index file newer than the index stamp, and dispatches again only from the
-    /// other two: so those never pass the end of the newest file that stays.
-    fn tell_rocketmq(&self, store_ms: i64) -> Result<()> {
-        let index_ms = self.index.newest_full_end_ms().unwrap_or(0).min(store_ms);
-        stamp_checkpoint(&self.side, index_ms)
+/// Syncs the queues that `states` describe, then the index, and says so in a frame. The log is not synced, so the frame
+/// holds only once it is durable up to where the index is.
+pub(crate) fn sync_derived(dispatcher: &Dispatcher, cursor: DispatchCursor, states: Vec<QueueState>) -> Result<Frame> {
+    for queue in states.iter().filter_map(|state| dispatcher.queues.get(&state.topic, state.queue_id)) {
+        queue.sync()?;
     }
+    dispatcher.index.sync()?;
+    Ok(Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index: dispatcher.index.states()? })
 }
 
 /// Sets the three stamps of RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.

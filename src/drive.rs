@@ -7,13 +7,14 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::progress::lock;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{Mutex, OnceLock};
 
 /// How long a task that met a full disk waits until it tries again.
 const DISK_FULL_PAUSE: Duration = Duration::from_millis(100);
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn no_wake_is_lost() {
-        const STEPS: u64 = 20_000;
+        const STEPS: u64 = if cfg!(miri) { 50 } else { 20_000 };
         let asked = Arc::new(AtomicU64::new(0));
         let done = Arc::new(AtomicU64::new(0));
         let task = Task::start("echo", Drive::Threads, {
@@ -301,7 +302,7 @@ mod tests {
             }
         })
         .unwrap();
-        for step in 1..=500 {
+        for step in 1..=(if cfg!(miri) { 20 } else { 500 }) {
             asked.store(step, Ordering::Release);
             task.wake();
             spin_until(|| done.load(Ordering::Acquire) == step);

@@ -11,6 +11,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, and where.
 ///
 /// An error is cheap to clone: when a store is poisoned every waiter and every later append gets the same one.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Error, Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// match store.put(Message::new("orders").body(&vec![0; 5 << 20])) {
+///     Err(Error::TooLarge { field, value, limit }) => println!("{field} has {value} bytes, {limit} are allowed"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -148,10 +160,10 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let source = Arc::new(source);
-        match range {
-            Some(range) if full => Self::DiskFull { path, needed_bytes: range.end - range.start, source },
-            None if full => Self::DiskFull { path, needed_bytes: 0, source },
-            range => Self::Io { operation, path, range, source },
+        if full {
+            Self::DiskFull { path, needed_bytes: range.map_or(0, |range| range.end - range.start), source }
+        } else {
+            Self::Io { operation, path, range, source }
         }
     }
 

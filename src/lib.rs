@@ -74,10 +74,16 @@
 //! RocketMQ and rebuilt where it is missing. So a broker's directory opens here, and a store's directory in a broker.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
+#[cfg(test)]
+extern crate self as mqlog;
+
 mod checkpointer;
 mod clock;
 mod commit_log;
 mod consume_queue;
+#[cfg(test)]
+#[path = "../tests/crash/mod.rs"]
+mod crash;
 pub mod disk;
 mod dispatch;
 mod drive;
@@ -85,19 +91,28 @@ mod error;
 mod flush;
 pub mod format;
 mod index_file;
+#[cfg(all(test, loom))]
+#[path = "../tests/loom/mod.rs"]
+mod loom;
 mod mapped_file;
+#[cfg(test)]
+#[path = "../tests/memory/mod.rs"]
+mod memory;
 mod message;
 mod offset;
 mod options;
+#[cfg(test)]
+mod planted;
 mod progress;
 mod recovery;
 mod retention;
 mod side;
 mod store;
+mod sync;
 mod view;
 
 pub use clock::{Clock, SystemClock};
-pub use commit_log::{Appended, CommitLog, LogScan, ScanItem};
+pub use commit_log::{Appended, CommitLog, LogScan, ReadMode, ScanItem};
 pub use consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 pub use drive::Drive;
 pub use error::{Corruption, Error, Result};

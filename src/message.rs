@@ -25,7 +25,7 @@ const OFFSET_DIGITS: usize = 19;
 /// assert_eq!(message.topic(), "orders");
 /// assert_eq!(message.body_bytes(), b"4711 paid");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 #[doc(alias = "MessageExtBrokerInner")]
 pub struct Message<'a> {
@@ -87,20 +87,7 @@ pub(crate) struct MessageLimits {
 impl<'a> Message<'a> {
     /// Makes a message of a topic, for queue 0, with an empty body.
     pub fn new(topic: impl Into<Cow<'a, str>>) -> Self {
-        Self {
-            topic: topic.into(),
-            queue_id: 0,
-            body: Cow::Borrowed(&[]),
-            properties: Vec::new(),
-            flag: 0,
-            sys_flag: SysFlag(0),
-            born_ms: None,
-            born_host: None,
-            store_host: None,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            key_fault: None,
-        }
+        Self { topic: topic.into(), ..Self::default() }
     }
 
     /// Sets the body, which is borrowed.
@@ -254,7 +241,8 @@ fn check_bytes(field: &'static str, bytes: usize, limit: usize) -> Result<(), Er
     if value > limit { Err(Error::TooLarge { field, value, limit }) } else { Ok(()) }
 }
 
-fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
+/// Refuses a part of a message for which something does not hold.
+pub(crate) fn check_that(field: &'static str, holds: bool, otherwise: &str) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::InvalidMessage { field, reason: otherwise.to_owned() }) }
 }
 

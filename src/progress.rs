@@ -6,17 +6,22 @@
 //! Each watermark has one writer at a time and never goes back while the log is open. Whoever reads one may use what
 //! lies below it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Mutex, OnceLock};
 
 /// Takes a lock that a panic cannot leave in disorder: what it guards is whole between any two statements.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+#[cfg(not(loom))]
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> crate::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(loom)]
+pub(crate) use crate::sync::lock;
 
 /// The first failure, kept for everybody who comes later.
 #[derive(Debug, Default)]
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_arrival_is_missed() {
-        const STEPS: u64 = 20_000;
+        const STEPS: u64 = if cfg!(miri) { 50 } else { 20_000 };
         let progress = Arc::new(Progress::new(LogOffset::ZERO));
         progress.set_tail(LogOffset::new(STEPS));
         progress.set_written(LogOffset::new(STEPS));

@@ -3,96 +3,79 @@
 //! - The log is the truth. A file that a checkpoint does not describe as it is, is compared with the log as a whole.
 //! - Before anything is dropped or rewritten, RocketMQ's checkpoint says that nothing of it can be relied on.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::checkpointer::stamp_checkpoint;
-use crate::commit_log::{CommitLog, Known};
+use crate::checkpointer::{stamp_checkpoint, sync_derived};
+use crate::commit_log::Known;
 use crate::consume_queue::{ConsumeQueue, QueueTable};
-use crate::dispatch::{DelayLevels, DispatchCursor, Dispatcher, Selection, for_each_target};
+use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, name_of, raise};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
-use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, DerivedFile, Frame, QueueState, SideFolder};
+use crate::side::{Derived, DerivedFile, QueueState, SideFolder};
 
 /// The parts that are put right.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) log: CommitLog,
     pub(crate) side: SideFolder,
-    pub(crate) queues: Arc<QueueTable>,
-    pub(crate) index: Arc<IndexSet>,
-    pub(crate) levels: DelayLevels,
+    /// Has log, queues and index.
+    pub(crate) dispatcher: Arc<Dispatcher>,
     /// A rebuild is checkpointed after this much of the log.
     pub(crate) save_bytes: u64,
 }
 
+/// Queues by name.
+type Names = Vec<(String, i32)>;
+
 /// What recovery did.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    pub(crate) dispatcher: Arc<Dispatcher>,
     /// Queues that were compared with the log.
-    pub(crate) queues_compared: Vec<(String, i32)>,
+    pub(crate) queues_compared: Names,
     /// Those of them that were not as the log says.
-    pub(crate) queues_repaired: Vec<(String, i32)>,
+    pub(crate) queues_repaired: Names,
     pub(crate) index_rebuilt: bool,
     /// Does the frame of the session before still hold?
     pub(crate) frame_holds: bool,
 }
 
-/// The next queue offsets that the records above the last checkpoint ask for.
+/// What the records above the last checkpoint ask for: whether a topic has inner batches, and each queue's next offset.
 #[derive(Debug, Default)]
-pub(crate) struct NextOffsets {
-    next: HashMap<String, HashMap<i32, u64>>,
-    /// Topics with inner batches.
-    batch: HashSet<String>,
-}
+pub(crate) struct NextOffsets(HashMap<String, (bool, HashMap<i32, u64>)>);
 
 impl NextOffsets {
     /// Takes note of a record.
     pub(crate) fn note(&mut self, record: &RecordView<'_>) {
         for_each_target(record, |target| {
-            let end = target.queue_offset.saturating_add(u64::from(target.count));
-            if target.is_batch && !self.batch.contains(&*target.topic) {
-                self.batch.insert(target.topic.clone().into_owned());
+            if !self.0.contains_key(&*target.topic) {
+                self.0.insert(target.topic.clone().into_owned(), Default::default());
             }
-            if !self.next.contains_key(&*target.topic) {
-                self.next.insert(target.topic.clone().into_owned(), HashMap::new());
-            }
-            if let Some(next) = self.next.get_mut(&*target.topic) {
+            if let Some((is_batch, next)) = self.0.get_mut(&*target.topic) {
+                let end = target.queue_offset.saturating_add(u64::from(target.count));
                 let known = next.entry(target.queue_id).or_default();
-                *known = end.max(*known);
+                (*known, *is_batch) = (end.max(*known), *is_batch | target.is_batch);
             }
         });
     }
 
     /// Moves every queue's cursor at least to the end of its entries and to what its records ask for.
     fn settle(&self, queues: &QueueTable) -> Result<()> {
-        for (topic, next) in &self.next {
+        for (topic, (_, next)) in &self.0 {
             for (queue_id, next) in next {
-                let queue = queues.get_or_create(topic, *queue_id)?;
-                raise(&queue, QueueOffset::new(*next));
+                raise(&*queues.get_or_create(topic, *queue_id)?, QueueOffset::new(*next));
             }
         }
-        for queue in queues.all() {
-            raise(&queue, queue.range().end);
-        }
+        queues.all().iter().for_each(|queue| raise(queue, queue.range().end));
         Ok(())
-    }
-}
-
-fn raise(queue: &ConsumeQueue, next: QueueOffset) {
-    if queue.cursor().next() < next {
-        queue.cursor().set(next);
     }
 }
 
 /// Told how far a long recovery is: the offset reached, and the end.
 type Watcher<'a> = &'a mut dyn FnMut(LogOffset, LogOffset);
 
-/// Puts queues and index right, and says from where on dispatch goes on.
+/// Puts queues and index right, and says from where on dispatch goes on: from the last checkpoint, or from the end of
+/// the log if there is none that holds and everything was compared with it.
 pub(crate) fn recover(
     parts: &Parts,
     known: &Known,
@@ -100,39 +83,34 @@ pub(crate) fn recover(
     next: &NextOffsets,
     watcher: Watcher<'_>,
 ) -> Result<Recovered> {
-    next.batch.iter().for_each(|topic| parts.queues.mark_batch(topic));
-    let end = parts.log.range().end;
-    let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= end);
-    let recovered = match derived {
-        Some(derived) => restore(parts, derived, is_clean, watcher)?,
-        None => rebuild(parts, watcher)?,
+    let dispatcher = &*parts.dispatcher;
+    let (log, queues, index) = (dispatcher.log.range(), &dispatcher.queues, &dispatcher.index);
+    let batch = next.0.iter().filter(|(_, (is_batch, _))| *is_batch);
+    batch.for_each(|(topic, _)| queues.mark_batch(topic));
+    let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= log.end);
+    let (broken, new, index_rebuilt) = match derived {
+        Some(derived) => restore(parts, derived, is_clean)?,
+        None => (queues.all().iter().map(|queue| name_of(queue)).collect(), Vec::new(), !index.is_empty()),
     };
-    next.settle(&parts.queues)?;
-    Ok(recovered)
-}
-
-/// Goes on from the last checkpoint.
-fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_>) -> Result<Recovered> {
-    if !is_clean {
-        parts.warn_rocketmq()?;
-    }
-    let (broken, new) = restore_queues(parts, derived, is_clean)?;
-    let index_rebuilt = !restore_index(parts, derived, is_clean)?;
-    let cursor = DispatchCursor { at: derived.log_offset, store_ms: derived.store_ms };
-    let dispatcher = parts.dispatcher(cursor);
-    let end = parts.log.range().end;
-    let mut repaired = Vec::new();
     if index_rebuilt || !broken.is_empty() {
-        if is_clean {
-            parts.warn_rocketmq()?;
-        }
-        if index_rebuilt {
-            parts.index.clear()?;
-        }
-        let selection = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
-        let whole = parts.log.range().start..end;
-        repaired = compare(&dispatcher, &parts.queues, &selection, whole, &mut |cursor| {
-            watcher(cursor.at, end);
+        // Nothing of queues and index can be relied on.
+        stamp_checkpoint(&parts.side, 0)?;
+    }
+    if index_rebuilt {
+        index.clear()?;
+    }
+    let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
+    dispatcher.begin(DispatchCursor { at, store_ms });
+    let (mut repaired, mut saved) = (Vec::new(), log.start);
+    if derived.is_none() || index_rebuilt || !broken.is_empty() {
+        let some = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
+        let selection = if derived.is_some() { some } else { Selection::ALL };
+        repaired = dispatcher.compare(&selection, log.clone(), &mut |cursor| {
+            watcher(cursor.at, log.end);
+            if derived.is_none() && cursor.at.get().saturating_sub(saved.get()) >= parts.save_bytes {
+                parts.save_rebuild(cursor)?;
+                saved = cursor.at;
+            }
             Ok(())
         })?;
     }
@@ -140,121 +118,45 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool, watcher: Watcher<'_
         // They began after the checkpoint, or a rebuild that was killed had not met them yet: either way no record
         // below the checkpoint is theirs.
         let selection = Selection { queues: Some(new.into_iter().collect()), index: false };
-        compare(&dispatcher, &parts.queues, &selection, derived.log_offset..end, &mut |_| Ok(()))?;
+        dispatcher.compare(&selection, at..log.end, &mut |_| Ok(()))?;
     }
-    let frame_holds = !index_rebuilt && broken.is_empty();
-    let dispatcher = Arc::new(dispatcher);
-    Ok(Recovered { dispatcher, queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
-}
-
-/// Compares everything with one scan of the log.
-fn rebuild(parts: &Parts, watcher: Watcher<'_>) -> Result<Recovered> {
-    let range = parts.log.range();
-    let compared: Vec<_> = parts.queues.all().iter().map(|queue| name_of(queue)).collect();
-    let index_rebuilt = !parts.index.is_empty();
-    if !compared.is_empty() || index_rebuilt {
-        parts.warn_rocketmq()?;
-    }
-    parts.index.clear()?;
-    let dispatcher = parts.dispatcher(DispatchCursor { at: range.start, store_ms: 0 });
-    let mut saved = range.start;
-    let repaired = compare(&dispatcher, &parts.queues, &Selection::ALL, range.clone(), &mut |cursor| {
-        watcher(cursor.at, range.end);
-        if cursor.at.get().saturating_sub(saved.get()) >= parts.save_bytes {
-            parts.save_rebuild(cursor)?;
-            saved = cursor.at;
-        }
-        Ok(())
-    })?;
-    *dispatcher.pause() = DispatchCursor { at: range.end, store_ms: parts.log.last_store_ms() };
-    parts.log.progress().begin_dispatched(range.end);
-    let dispatcher = Arc::new(dispatcher);
-    Ok(Recovered {
-        dispatcher,
-        queues_compared: compared,
-        queues_repaired: repaired,
-        index_rebuilt,
-        frame_holds: false,
-    })
+    next.settle(queues)?;
+    let frame_holds = derived.is_some() && !index_rebuilt && broken.is_empty();
+    Ok(Recovered { queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
 }
 
 impl Parts {
-    fn dispatcher(&self, cursor: DispatchCursor) -> Dispatcher {
-        let (queues, index) = (Arc::clone(&self.queues), Arc::clone(&self.index));
-        Dispatcher::new(self.log.clone(), queues, index, self.levels.clone(), cursor)
-    }
-
-    /// Says in RocketMQ's checkpoint that nothing of queues and index can be relied on.
-    fn warn_rocketmq(&self) -> Result<()> {
-        stamp_checkpoint(&self.side, 0)
-    }
-
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.
     fn save_rebuild(&self, cursor: DispatchCursor) -> Result<()> {
-        let mut states = Vec::new();
-        for queue in self.queues.all().into_iter().filter(|queue| !queue.range().is_empty()) {
-            states.push(queue.state()?);
-            queue.sync()?;
-        }
-        self.index.sync()?;
-        let index = self.index.states()?;
-        let frame = Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index };
+        let queues = self.dispatcher.queues.all().into_iter().filter(|queue| !queue.range().is_empty());
+        let states = queues.map(|queue| queue.state()).collect::<Result<_>>()?;
+        let frame = sync_derived(&self.dispatcher, cursor, states)?;
         DerivedFile::create(&self.side, &frame).map(drop)
     }
 }
 
-/// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
-pub(crate) fn compare(
-    dispatcher: &Dispatcher,
-    queues: &QueueTable,
-    selection: &Selection,
-    range: Range<LogOffset>,
-    on_progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
-) -> Result<Vec<(String, i32)>> {
-    let chosen = |queue: &Arc<ConsumeQueue>| match &selection.queues {
-        Some(names) => names.contains(&name_of(queue)),
-        None => true,
-    };
-    let compared: Vec<_> = queues.all().into_iter().filter(chosen).collect();
-    for queue in &compared {
-        queue.begin_rebuild()?;
+/// Believes what the last checkpoint says; returns the queues that are not as it says, those that it does not know, and
+/// whether the index must be built anew.
+fn restore(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, Names, bool)> {
+    if !is_clean {
+        stamp_checkpoint(&parts.side, 0)?;
     }
-    dispatcher.repair(selection, range, on_progress)?;
-    let mut repaired = Vec::new();
-    for queue in compared {
-        if queue.finish_rebuild()? {
-            repaired.push(name_of(&queue));
-        }
-        raise(&queue, queue.range().end);
-    }
-    Ok(repaired)
-}
-
-/// Queues by name.
-type Names = Vec<(String, i32)>;
-
-/// Believes what the last checkpoint says of the queues; returns those that are not as it says, and those that it does
-/// not know.
-fn restore_queues(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, Names)> {
-    let log_start = parts.log.range().start;
+    let (log_start, queues) = (parts.dispatcher.log.range().start, &parts.dispatcher.queues);
     let (mut broken, mut new) = (Vec::new(), Vec::new());
     for (name, state) in &derived.queues {
         if state.batch {
-            parts.queues.mark_batch(&state.topic);
+            queues.mark_batch(&state.topic);
         }
-        let queue = parts.queues.get_or_create(&state.topic, state.queue_id)?;
+        let queue = queues.get_or_create(&state.topic, state.queue_id)?;
         if queue.is_damaged() || !restore_queue(&queue, state, is_clean, log_start)? {
             broken.push(name.clone());
         }
     }
-    for name in parts.queues.all().iter().map(|queue| name_of(queue)) {
-        if !derived.queues.contains_key(&name) {
-            // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
-            let list = if is_clean { &mut broken } else { &mut new };
-            list.push(name);
-        }
-    }
-    Ok((broken, new))
+    // After a clean stop the checkpoint knows every queue: then the folder came from elsewhere.
+    let unknown = if is_clean { &mut broken } else { &mut new };
+    let names = queues.all().into_iter().map(|queue| name_of(&queue));
+    unknown.extend(names.filter(|name| !derived.queues.contains_key(name)));
+    Ok((broken, new, !restore_index(&parts.dispatcher, derived, is_clean)?))
 }
 
 /// Believes what the last checkpoint says of a queue, unless one of the entries that this has to look at is damaged.
@@ -268,20 +170,20 @@ fn restore_queue(queue: &ConsumeQueue, state: &QueueState, is_clean: bool, log_s
 }
 
 /// Believes what the last checkpoint says of the index; `false` if it must be built anew.
-fn restore_index(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<bool> {
-    if is_clean {
-        return parts.index.matches_states(&derived.index);
+fn restore_index(dispatcher: &Dispatcher, derived: &Derived, is_clean: bool) -> Result<bool> {
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Planted::IndexNotRepaired) {
+        return Ok(true);
     }
-    let log = &parts.log;
+    if is_clean {
+        return dispatcher.index.matches_states(&derived.index);
+    }
+    let log = &dispatcher.log;
     let store_ms = |at: LogOffset| match log.read(at) {
         Ok(record) => Ok(Some(record.store_ms())),
         Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),
     };
     let end = derived.log_offset.min(log.range().end);
-    parts.index.restore(&derived.index, end, store_ms)
-}
-
-pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {
-    (queue.topic().to_owned(), queue.queue_id())
+    dispatcher.index.restore(&derived.index, end, store_ms)
 }

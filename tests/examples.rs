@@ -1,4 +1,4 @@
-//! The example programs `import`, `inspect` and `quickstart`, run as processes.
+//! The example programs `import`, `inspect`, `load` and `quickstart`, run as processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -56,6 +56,19 @@ impl Store {
         let output = self.import(&lines);
         assert_eq!((status(&output), errors(&output).as_str()), (0, ""));
         objects(&output)
+    }
+
+    fn load(&self, arguments: &[&str]) -> Output {
+        program("load").arg(&self.path).args(arguments).output().expect("load runs")
+    }
+
+    /// Runs `load ... --json` and returns the one object it printed.
+    fn load_json(&self, arguments: &[&str]) -> Value {
+        let output = self.load(&[arguments, &["--json"]].concat());
+        assert_eq!((status(&output), errors(&output).as_str()), (0, ""), "load {arguments:?}");
+        let mut objects = objects(&output);
+        assert_eq!(objects.len(), 1, "load {arguments:?}");
+        objects.remove(0)
     }
 
     fn inspect(&self, arguments: &[&str]) -> Output {
@@ -268,8 +281,29 @@ fn a_wrong_command_line_is_status_2() {
         &[path, "log", "--colour"],
         &[path, "verify", "-n", "1"],
     ];
-    let cases = imports.map(|arguments| ("import", arguments)).into_iter();
-    for (name, arguments) in cases.chain(inspects.map(|arguments| ("inspect", arguments))) {
+    let loads: [&[&str]; 18] = [
+        &[],
+        &[path, "more"],
+        &[path, "--producers"],
+        &[path, "--producers", "0"],
+        &[path, "--producers", "many"],
+        &[path, "--body", "-1"],
+        &[path, "--body", "5000000"],
+        &[path, "--flush", "never"],
+        &[path, "--seconds", "0"],
+        &[path, "--seconds", "-1"],
+        &[path, "--seconds", "NaN"],
+        &[path, "--seconds", "1e300"],
+        &[path, "--messages", "0"],
+        &[path, "--messages", "1", "--seconds", "1"],
+        &[path, "--queues", "0"],
+        &[path, "--read", "backwards"],
+        &[path, "--json", "yes"],
+        &[path, "--colour"],
+    ];
+    let imports = imports.map(|arguments| ("import", arguments)).into_iter();
+    let inspects = inspects.map(|arguments| ("inspect", arguments));
+    for (name, arguments) in imports.chain(inspects).chain(loads.map(|arguments| ("load", arguments))) {
         let output = program(name).args(arguments).stdin(Stdio::null()).output().expect("the program runs");
         assert_eq!((status(&output), output.stdout.len()), (2, 0), "{name} {arguments:?}");
         assert!(errors(&output).contains("usage: "), "{name} {arguments:?}: {}", errors(&output));
@@ -531,4 +565,146 @@ fn the_quickstart_runs() {
     assert_eq!((status(&output), errors(&output).as_str()), (0, ""));
     let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
     assert!(text.contains("order o-17 is paid") && text.contains("offsets 0 to 2"), "{text}");
+}
+
+/// Every figure of `load --json` is there, and none contradicts another.
+fn check_load(report: &Value, messages: u64, has_limit: bool) {
+    let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} of {report}"));
+    assert_eq!(report["messages"], messages, "{report}");
+    let (seconds, rate) = (number("seconds"), number("msgs_per_s"));
+    assert!(seconds > 0.0 && (rate * seconds / messages as f64 - 1.0).abs() < 0.01, "{report}");
+    let latencies = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(number);
+    assert!(latencies[0] > 0.0 && latencies.is_sorted(), "{report}");
+    assert!(number("mb_per_s") >= 0.0 && number("syncs") >= 0.0);
+    if has_limit {
+        let ratio = rate / number("limit_msgs_per_s");
+        assert!((number("ratio") / ratio - 1.0).abs() < 0.01, "{report}");
+    } else {
+        assert_eq!((&report["limit_msgs_per_s"], &report["ratio"]), (&Value::Null, &Value::Null));
+    }
+}
+
+/// The names in the folder that the store is in.
+fn beside(store: &Store) -> Vec<std::ffi::OsString> {
+    let folder = store.path.parent().expect("the store is in a folder");
+    fs::read_dir(folder).expect("the folder can be read").map(|entry| entry.expect("listed").file_name()).collect()
+}
+
+#[test]
+fn load_puts_as_many_messages_as_it_was_told() {
+    let store = Store::new();
+    let load = ["--messages", "1001", "--producers", "3", "--queues", "2", "--body", "100", "--keys"];
+    check_load(&store.load_json(&load), 1001, false);
+    let records = store.json(&["log"]);
+    assert_eq!(records.len(), 1001);
+    assert!(records.iter().all(|record| record["topic"] == "load" && record["body_hex"].to_string().len() == 202));
+    let keys: std::collections::BTreeSet<String> =
+        records.iter().map(|record| record["properties"]["KEYS"].to_string()).collect();
+    assert_eq!(keys.len(), 1001, "each has a key of its own");
+    let key = records[500]["properties"]["KEYS"].as_str().expect("a key is text");
+    assert_eq!(store.json(&["key", "load", key]), records[500..501]);
+    // Of 334, 334 and 333 messages every second one, the first included, is in queue 0.
+    assert_eq!(store.json(&["queue", "load", "0"]).len(), 501);
+    assert_eq!(store.json(&["queue", "load", "1"]).len(), 500);
+    assert_eq!(store.json(&["verify"])[0]["damages"], 0);
+}
+
+#[test]
+fn load_appends_to_a_store_and_leaves_its_sizes() {
+    let store = Store::new();
+    store.put(&orders(5));
+    check_load(&store.load_json(&["--messages", "20", "--body", "0", "--flush", "sync"]), 20, false);
+    assert_eq!(store.json(&["log"]).len(), 25);
+    assert_eq!(store.json(&["log"])[24]["properties"].get("KEYS"), None);
+    let file = store.path.join(format!("commitlog/{:020}", 0));
+    assert_eq!(fs::metadata(file).expect("the log has a first file").len().to_string(), LOG_FILE_BYTES);
+}
+
+#[test]
+fn load_ends_when_its_seconds_are_over() {
+    let store = Store::new();
+    let report = store.load_json(&["--seconds", "0.2", "--producers", "2", "--flush", "sync"]);
+    let messages = report["messages"].as_u64().expect("a number");
+    check_load(&report, messages, false);
+    assert!(report["seconds"].as_f64() >= Some(0.2), "{report}");
+    assert!((1..=messages).contains(&report["syncs"].as_u64().expect("a number")), "{report}");
+    assert_eq!(store.json(&["log"]).len() as u64, messages);
+}
+
+#[test]
+fn load_reads_what_is_there_and_puts_only_into_an_empty_store() {
+    let store = Store::new();
+    for (order, messages) in [("seq", 700), ("random", 1500), ("seq", 3)] {
+        let load = ["--messages", &messages.to_string(), "--queues", "3", "--read", order];
+        check_load(&store.load_json(&load), messages, false);
+        assert_eq!(store.json(&["log"]).len(), 700, "{order}: only the first one put");
+    }
+    let text = store.load(&["--seconds", "0.05", "--read", "seq"]);
+    assert_eq!((status(&text), errors(&text).as_str()), (0, ""));
+    assert!(String::from_utf8_lossy(&text.stdout).contains("read in sequence, bodies of 1024 bytes"));
+}
+
+#[test]
+fn load_says_in_words_what_json_says_in_fields() {
+    let store = Store::new();
+    let output = store.load(&["--messages", "100", "--body", "10", "--keys"]);
+    assert_eq!((status(&output), errors(&output).as_str()), (0, ""), "no bar where there is no terminal");
+    let text = String::from_utf8(output.stdout).expect("the report is UTF-8");
+    let words =
+        ["put async, 1 producer, 1 queue, bodies of 10 bytes, one key each", "100 messages in", "syncs of the log"];
+    for word in words.iter().chain(&["p50 ", "p90 ", "p99 ", "p99.9 ", "max "]) {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(!text.contains("limit"), "{text}");
+}
+
+#[test]
+fn load_measures_the_limit_of_puts_beside_the_store() {
+    for (flush, producers, row) in [("async", "2", "L1"), ("sync", "1", "L3"), ("sync", "3", "L4")] {
+        let store = Store::new();
+        let load = ["--messages", "50", "--flush", flush, "--producers", producers, "--limit"];
+        check_load(&store.load_json(&load), 50, true);
+        assert_eq!(beside(&store), ["the store"], "{row}: its files are removed");
+        let text = store.load(&load);
+        assert!(String::from_utf8_lossy(&text.stdout).contains(&format!("limit {row}, ")), "{row}");
+    }
+}
+
+#[test]
+fn load_measures_the_limit_of_reads() {
+    for order in ["seq", "random"] {
+        let store = Store::new();
+        check_load(&store.load_json(&["--messages", "300", "--read", order, "--limit"]), 300, true);
+        assert_eq!(beside(&store), ["the store"], "{order}: its files are removed");
+    }
+}
+
+#[test]
+fn load_makes_a_store_of_a_brokers_sizes() {
+    let store = Store::new();
+    check_load(&store.load_json(&["--messages", "5", "--keys", "--rocketmq-sizes"]), 5, false);
+    let length = |file: PathBuf| fs::metadata(file).expect("the file is there").len();
+    assert_eq!(length(store.path.join(format!("commitlog/{:020}", 0))), 1 << 30);
+    assert_eq!(length(store.path.join(format!("consumequeue/load/0/{:020}", 0))), 6_000_000);
+}
+
+#[test]
+fn load_cannot_use_a_folder_that_is_none_or_taken() {
+    let store = Store::new();
+    fs::write(&store.path, "a file").expect("the file can be written");
+    let output = store.load(&["--messages", "1"]);
+    assert_eq!((status(&output), output.stdout.len()), (1, 0));
+    assert!(errors(&output).starts_with("load: "), "{}", errors(&output));
+
+    let store = Store::new();
+    let mut feed = Feed::start(&store, &[]);
+    feed.put(&order(0));
+    for arguments in [&["--messages", "1"][..], &["--messages", "1", "--read", "seq", "--limit"]] {
+        let output = store.load(arguments);
+        assert_eq!((status(&output), output.stdout.len()), (1, 0), "a second writer is refused");
+        assert!(errors(&output).starts_with("load: "), "{}", errors(&output));
+    }
+    drop(feed.child.stdin.take());
+    assert!(feed.child.wait().expect("import ends").success());
+    assert_eq!(beside(&store), ["the store"]);
 }

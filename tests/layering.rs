@@ -1,7 +1,7 @@
 //! The shape of `src`: which module may use which, and how large each may be.
 //!
-//! The sources are read as text. Comments, the inside of strings and `#[cfg(test)]` items do not count. Every path that
-//! starts with `crate`, `super`, `self` or the name of a child module is followed through re-exports to the file that
+//! The sources are read as text. Comments, the inside of strings, and items that only tests or the concurrency models
+//! have, do not count. Every path that starts with `crate`, `super`, `self` or the name of a child module is followed through re-exports to the file that
 //! defines the name, so that an import through the crate root is seen as well.
 //!
 //! `cargo test --test layering -- --nocapture` shows the lines of code of each module.
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The modules, low to high. A module uses those of the lines above it; modules of one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["offset"],
+    &["offset", "sync"],
     &["error", "clock"],
     &["format"],
     &["message"],
@@ -146,7 +146,10 @@ impl Sources {
     }
 
     fn new(texts: impl IntoIterator<Item = (String, String)>) -> Self {
+        let texts: Vec<(String, String)> = texts.into_iter().collect();
+        let tests: BTreeSet<Vec<String>> = texts.iter().flat_map(|(name, text)| test_modules(name, text)).collect();
         let mut files: Vec<File> = texts.into_iter().map(|(name, text)| File::new(name, &text)).collect();
+        files.retain(|file| !tests.contains(&file.module));
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let by_module: HashMap<_, _> =
             files.iter().enumerate().map(|(index, file)| (file.module.clone(), index)).collect();
@@ -292,10 +295,7 @@ impl Sources {
 
 impl File {
     fn new(name: String, text: &str) -> Self {
-        let mut module: Vec<String> = name.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-        if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
-            module.pop();
-        }
+        let module = module_of(&name);
         let code = without_tests(without_comments(text));
         let tokens = tokens(&code);
         Self { name, module, code, tokens, imports: Vec::new() }
@@ -309,6 +309,29 @@ impl File {
     fn lines(&self) -> usize {
         self.code.lines().filter(|line| !line.trim().is_empty()).count()
     }
+}
+
+/// The module that a file is.
+fn module_of(name: &str) -> Vec<String> {
+    let mut module: Vec<String> = name.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
+        module.pop();
+    }
+    module
+}
+
+/// The modules in files of their own that a file declares behind `#[cfg(test)]`.
+fn test_modules(name: &str, text: &str) -> Vec<Vec<String>> {
+    let code = without_comments(text);
+    let declared = code.split("#[cfg(test)]").skip(1).filter_map(|rest| {
+        let (head, _) = rest.split_once(';')?;
+        let words: Vec<&str> = head.split_whitespace().collect();
+        match words[..] {
+            ["mod", name] | ["pub(crate)" | "pub(super)", "mod", name] => Some(name.to_owned()),
+            _ => None,
+        }
+    });
+    declared.map(|child| [module_of(name), vec![child]].concat()).collect()
 }
 
 /// Collects the sources of a folder; test modules are left out, and folders in folders are refused.
@@ -408,13 +431,14 @@ fn closing(inside: &str, quote: char) -> Option<usize> {
     })
 }
 
-/// Blanks out each item behind `#[cfg(test)]`.
+/// Blanks out each item behind `#[cfg(test)]`, and those that only the concurrency models have.
 fn without_tests(mut code: String) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    while let Some(start) = code.find(MARK) {
-        let end = start + MARK.len() + item_len(&code[start + MARK.len()..]);
-        let blank: String = code[start..end].chars().map(|it| if it == '\n' { '\n' } else { ' ' }).collect();
-        code.replace_range(start..end, &blank);
+    for mark in ["#[cfg(test)]", "#[cfg(loom)]", "#[cfg(all(test, loom))]"] {
+        while let Some(start) = code.find(mark) {
+            let end = start + mark.len() + item_len(&code[start + mark.len()..]);
+            let blank: String = code[start..end].chars().map(|it| if it == '\n' { '\n' } else { ' ' }).collect();
+            code.replace_range(start..end, &blank);
+        }
     }
     code
 }
@@ -656,6 +680,18 @@ mod proof {
         let files = sources(&[("low.rs", text), ("high.rs", "")]);
         assert_eq!(files.wrong_imports(TWO), [""; 0]);
         assert_eq!(files.files[2].lines(), 2, "{}", files.files[2].code);
+    }
+
+    #[test]
+    fn a_test_module_in_a_file_of_its_own_does_not_count() {
+        let tests = "unsafe fn f() {} use crate::high::f;".to_owned();
+        let read = |mark: &str| {
+            let parent = format!("{mark}\npub(crate) mod fake;\nmod part;");
+            Sources::new([("low/mod.rs".to_owned(), parent), ("low/fake.rs".to_owned(), tests.clone())])
+        };
+        assert_eq!(read("#[cfg(test)]").files.len(), 1);
+        assert_eq!(read("").files.len(), 2);
+        assert_eq!(read("#[cfg(unix)]").files.len(), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::log::{CommitLog, Shared};
+use super::log::CommitLog;
 use crate::error::Result;
 use crate::offset::LogOffset;
 
@@ -15,17 +15,39 @@ impl CommitLog {
     ///   tries again
     /// - [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed) or
     ///   [`Error::ReadOnly`](crate::Error::ReadOnly) if the log does not change any more
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{CommitLog, LogOffset, Message, QueueCursor};
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = CommitLog::open(dir.path(), 64 * 1024)?;
+    /// let cursor = QueueCursor::default();
+    /// for _ in 0..100 {
+    ///     log.append(&Message::new("orders").body(&[0; 1024]), &cursor)?;
+    /// }
+    /// log.flush()?;
+    /// // Whole files only: the offset lies in the second one.
+    /// log.delete_before(LogOffset::new(70_000))?;
+    /// assert_eq!(log.range().start, LogOffset::new(65_536));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &*self.shared;
         let mut deleted = shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         shared.check()?;
-        let end = offset.min(self.durable_offset()).get().min(shared.last_base()?);
+        // The last file that is in use stays: a prepared one may go at close, and is not enough to keep the log.
+        let growing = shared.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = shared.lock_place()?.next.clone();
+        let files = shared.files.snapshot();
+        let last = files.iter().rfind(|file| next.as_ref().is_none_or(|next| !Arc::ptr_eq(file, next)));
+        drop(growing);
+        let end = offset.min(self.durable_offset()).get().min(last.map_or(0, |last| last.base()));
         deleted.waiting.extend(shared.files.delete_before(end));
         let mut count = 0;
         while let Some(file) = deleted.waiting.front().cloned() {
-            shared.storage.remove_file(file.path())?;
+            shared.creation.storage.remove_file(file.path())?;
             // One name after the other: a power loss must not bring back an older file without the newer one.
-            shared.storage.sync_dir(&shared.creation.dir)?;
+            shared.creation.storage.sync_dir(&shared.creation.dir)?;
             deleted.waiting.pop_front();
             deleted.pinned.push(Arc::downgrade(&file));
             count += 1;
@@ -38,19 +60,5 @@ impl CommitLog {
     pub(crate) fn pinned_deleted_bytes(&self) -> u64 {
         let deleted = self.shared.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         deleted.pinned.iter().filter(|file| file.strong_count() > 0).count() as u64 * self.file_bytes()
-    }
-}
-
-impl Shared {
-    /// The base of the last file that is in use; a prepared one may go at close, and is not enough to keep the log.
-    fn last_base(&self) -> Result<u64> {
-        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (active, next) = {
-            let place = self.lock_place()?;
-            (place.active.as_ref().map(|file| file.base()), place.next.clone())
-        };
-        let files = self.files.snapshot();
-        let used = files.iter().rfind(|file| next.as_ref().is_none_or(|next| !Arc::ptr_eq(file, next)));
-        Ok(active.or(used.map(|file| file.base())).unwrap_or(0))
     }
 }

@@ -6,16 +6,18 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::read::{Found, Rules, candidates};
-use super::reader::{LogFile, Reader};
-use crate::disk::{OpenMode, Storage};
+use super::known::{Known, LogOptions};
+use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_piece};
+use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
-use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction};
-use crate::mapped_file::list_log_files;
+use crate::format::names::log_file_name;
+use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction, encode_blank};
+use crate::mapped_file::{MappedFile, MappedFiles, list_log_files};
 use crate::offset::LogOffset;
-use crate::side::{Watermark, create_abort};
+use crate::side::{StoreFormat, Watermark, create_abort};
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
@@ -23,374 +25,293 @@ const WRITE_BACK_BYTES: usize = 256 * 1024;
 /// A gap of more files than this is a wrong name, not missing files.
 const MOST_MISSING: u64 = 1024;
 
-/// Where and how to look.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Search<'a> {
-    pub(crate) storage: &'a Storage,
-    pub(crate) dir: &'a Path,
-    pub(crate) file_bytes: u64,
-    pub(crate) mode: OpenMode,
-    pub(crate) rules: Rules,
-    /// What mqlog knows of this log; `None` if somebody else wrote it.
-    pub(crate) watermark: Option<Watermark>,
-    /// Read from here on if that is before the watermark: the caller wants to see these records.
-    pub(crate) visit_from: LogOffset,
-    /// Put empty files in the place of missing ones, so that the others can be read.
-    pub(crate) salvage: bool,
-}
-
 /// What is in the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Inspection {
-    pub(crate) dir: PathBuf,
-    pub(crate) files: Vec<LogFile>,
-    pub(crate) file_bytes: u64,
+    pub(super) dir: PathBuf,
+    pub(super) file_bytes: u64,
+    /// The files, not mapped; what is published of each is what it has on disk.
+    pub(super) files: MappedFiles,
     pub(crate) strays: Vec<PathBuf>,
     /// Files without a byte behind the last one: left by a kill while they were made.
     pub(crate) empty: Vec<PathBuf>,
     /// Where appends go on.
     pub(crate) tail: LogOffset,
-    pub(crate) last: Option<(u64, u32)>,
-    pub(crate) last_ms: i64,
+    pub(super) last: Option<(u64, u32)>,
+    pub(super) last_ms: i64,
     /// Bytes behind the tail that are not zero, up to the last one of them.
     pub(crate) torn: Option<Range<LogOffset>>,
     pub(crate) corruptions: Vec<Corruption>,
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
     pub(crate) scanned_bytes: u64,
-    /// The rules by which the log was judged.
-    pub(crate) rules: Rules,
+    /// From here on every record has the record CRC, as far as was known and is so.
+    pub(super) crc_from: Option<LogOffset>,
     /// Zeros are put from the tail up to here: all that the last session may have written to, or what is not zero
     /// where nobody knows that.
-    pub(crate) zero_end: u64,
+    pub(super) zero_end: u64,
 }
 
-/// Lists and scans the log; `visit` sees every whole record from `visit_from` on.
-pub(crate) fn inspect(search: Search<'_>, visit: &mut dyn FnMut(&RecordView<'_>)) -> Result<Inspection> {
-    let mut inspection = list(&search)?;
-    let reader = Reader::new(&inspection.files, search.file_bytes);
-    let mut scan = LogScan { search, reader, order: Order::default(), back: WriteBack::default() };
-    let start = inspection.start().get();
-    let end = inspection.end();
-    let durable = search.watermark.map(|known| known.durable.get());
-    let mut at = durable.map_or(start, |durable| durable.min(search.visit_from.get()).max(start));
-    let from = at;
-    if let Some(known) = search.watermark {
-        scan.check_last_record(&known, &mut inspection)?;
-    }
-    at = at.min(end);
-    inspection.tail = LogOffset::new(at);
-    while at < end {
-        let step = scan.step(at, visit, &mut inspection)?;
-        match step {
-            Some(next) => at = next,
-            None => break,
+/// Lists and scans the log; `visit` sees every whole record that the derived files do not cover.
+pub(super) fn inspect(
+    options: &LogOptions,
+    known: &Known,
+    format: &StoreFormat,
+    visit: &mut dyn FnMut(&RecordView<'_>),
+) -> Result<Inspection> {
+    let found = list(options, format.log_file_bytes)?;
+    let crc_from = format.record_crc_from.filter(|_| known.format.is_some());
+    let mut inspector = Inspector {
+        watermark: known.watermark,
+        visit_from: known.derived.as_ref().map_or(0, |derived| derived.log_offset.get()),
+        visit,
+        writes_back: known.watermark.is_some() && !options.read_only,
+        reader: Reader::new(Rules { crc_from, checks: Checks::All, mapped_from: 0, piece_bytes: PIECE_BYTES }),
+        order: Order::default(),
+        back: WriteBack::default(),
+        found,
+    };
+    inspector.scan()?;
+    let mut found = inspector.found;
+    // Lowest first, each place once: the watermark's own record may be met twice.
+    found.corruptions.sort_by_key(|corruption| corruption.range.start);
+    found.corruptions.dedup_by(|next, kept| {
+        let same = next.range.start < kept.range.end;
+        if same {
+            kept.range.end = kept.range.end.max(next.range.end);
         }
-        inspection.tail = LogOffset::new(at);
-    }
-    scan.back.finish(&scan.reader)?;
-    inspection.scanned_bytes = inspection.tail.get().saturating_sub(from);
-    // The blocks behind the watermark's end were never written, unless the scan went beyond it.
-    let allocated = search.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
-    let unused = inspection.tail.get()..allocated.unwrap_or(end).min(end);
-    inspection.torn = scan.reader.find_written(unused)?;
-    let torn_end = inspection.torn.as_ref().map_or(0, |torn| torn.end.get());
-    inspection.zero_end = allocated.map_or(torn_end, |allocated| allocated.min(end));
-    inspection.sort_corruptions();
-    inspection.rules = scan.search.rules;
-    Ok(inspection)
+        same
+    });
+    found.crc_from = inspector.reader.rules.crc_from;
+    Ok(found)
 }
 
 impl Inspection {
-    /// The offset of the first byte.
-    pub(crate) fn start(&self) -> LogOffset {
-        LogOffset::new(self.files.first().map_or(0, |file| file.base))
-    }
-
-    /// The end of the last file.
-    pub(crate) fn end(&self) -> u64 {
-        self.files.last().map_or(0, |file| file.base + self.file_bytes)
-    }
-
-    fn path_of(&self, at: u64) -> PathBuf {
-        let file = self.files.iter().rfind(|file| file.base <= at).or(self.files.first());
-        file.map_or_else(|| self.dir.clone(), |file| file.file.path().to_path_buf())
-    }
-
-    /// Lowest first, each place once: the watermark's own record may be met twice.
-    fn sort_corruptions(&mut self) {
-        self.corruptions.sort_by_key(|corruption| corruption.range.start);
-        self.corruptions.dedup_by(|next, kept| {
-            let same = next.range.start < kept.range.end;
-            if same {
-                kept.range.end = kept.range.end.max(next.range.end);
-            }
-            same
-        });
+    /// The offsets of the first byte, and behind the last one.
+    pub(super) fn range(&self) -> Range<u64> {
+        let files = self.files.snapshot();
+        files.first().map_or(0, |file| file.base())..files.last().map_or(0, |file| file.end())
     }
 
     fn corrupt(&mut self, range: Range<u64>, reason: impl Into<String>) {
-        let path = self.path_of(range.start);
+        let files = self.files.snapshot();
+        let file = files.iter().rfind(|file| file.base() <= range.start).or(files.first());
+        let path = file.map_or(&*self.dir, |file| file.path()).to_path_buf();
         self.corruptions.push(Corruption { path, range, reason: reason.into() });
+    }
+
+    fn push(&self, file: File, base: u64, bytes: u64) -> Result<()> {
+        let file = Arc::new(MappedFile::new(file, base, self.file_bytes, false)?);
+        file.publish(bytes.min(self.file_bytes));
+        self.files.push(file);
+        Ok(())
     }
 }
 
-fn list(search: &Search<'_>) -> Result<Inspection> {
-    let (found, strays) = list_log_files(search.storage, search.dir)?;
-    let mut inspection = Inspection {
-        dir: search.dir.to_path_buf(),
-        files: Vec::with_capacity(found.len()),
-        file_bytes: search.file_bytes,
-        strays,
-        empty: Vec::new(),
-        tail: LogOffset::ZERO,
-        last: None,
-        last_ms: 0,
-        torn: None,
-        corruptions: Vec::new(),
-        blanks: Vec::new(),
-        scanned_bytes: 0,
-        rules: search.rules,
-        zero_end: 0,
-    };
+fn list(options: &LogOptions, file_bytes: u64) -> Result<Inspection> {
+    let dir = options.root.join("commitlog");
+    let (listed, strays) = list_log_files(&options.storage, &dir)?;
+    let mut found = Inspection { dir, file_bytes, strays, ..Inspection::default() };
+    let mode = if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
     // The first file stays even if it is empty: its name says where the log begins.
-    let filled = found.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
-    for (index, (base, bytes)) in found.into_iter().enumerate() {
-        let path = search.dir.join(crate::format::names::log_file_name(base));
+    let filled = listed.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
+    for (index, (base, bytes)) in listed.into_iter().enumerate() {
+        let path = found.dir.join(log_file_name(base));
         if index >= filled {
-            inspection.empty.push(path);
+            found.empty.push(path);
             continue;
         }
-        let end = base + search.file_bytes;
-        if bytes > search.file_bytes {
-            let reason = format!("the file has {bytes} bytes, more than the {} of a log file here", search.file_bytes);
-            // What is behind a file has no place in the log, and so no offset.
-            inspection.corruptions.push(Corruption { path: path.clone(), range: end..end, reason });
-        }
-        if let Some(last) = inspection.files.last().map(|last| last.base + search.file_bytes)
-            && last != base
-        {
+        let last = found.range().end;
+        if index > 0 && last != base {
             let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
-            let corruption = Corruption { path: path.clone(), range: last..base, reason };
-            stand_in(search, &mut inspection, corruption)?;
+            stand_in(options, &mut found, Corruption { path: path.clone(), range: last..base, reason })?;
         }
-        let file = search.storage.open(&path, search.mode)?;
-        inspection.files.push(LogFile { base, file, bytes: bytes.min(search.file_bytes) });
+        found.push(options.storage.open(&path, mode)?, base, bytes)?;
+        if bytes > file_bytes {
+            let reason = format!("the file has {bytes} bytes, more than the {file_bytes} of a log file here");
+            // What is behind a file has no place in the log, and so no offset.
+            found.corruptions.push(Corruption { path, range: base + file_bytes..base + file_bytes, reason });
+        }
     }
-    Ok(inspection)
+    Ok(found)
 }
 
 /// Puts empty files in the place of missing ones, if the log is to be salvaged; else the gap is the end of the opening.
-fn stand_in(search: &Search<'_>, inspection: &mut Inspection, gap: Corruption) -> Result<()> {
-    let missing = (gap.range.end.saturating_sub(gap.range.start)) / search.file_bytes;
-    let fits = gap.range.start + missing * search.file_bytes == gap.range.end;
-    if !search.salvage || !fits || missing > MOST_MISSING {
+fn stand_in(options: &LogOptions, found: &mut Inspection, gap: Corruption) -> Result<()> {
+    let (start, file_bytes) = (gap.range.start, found.file_bytes);
+    let missing = gap.range.end.saturating_sub(start) / file_bytes;
+    if !options.salvage || start + missing * file_bytes != gap.range.end || missing > MOST_MISSING {
         return Err(Error::Corrupt(gap));
     }
-    create_abort(search.storage, search.dir.parent().unwrap_or(search.dir))?;
-    for base in gap.range.clone().step_by(usize::try_from(search.file_bytes).unwrap_or(usize::MAX)) {
-        let path = search.dir.join(crate::format::names::log_file_name(base));
-        let file = search.storage.open(&path, OpenMode::Create)?;
-        file.set_len(search.file_bytes)?;
-        inspection.files.push(LogFile { base, file, bytes: search.file_bytes });
+    create_abort(&options.storage, &options.root)?;
+    for base in (0..missing).map(|number| start + number * file_bytes) {
+        let file = options.storage.open(&found.dir.join(log_file_name(base)), OpenMode::Create)?;
+        file.set_len(file_bytes)?;
+        found.push(file, base, file_bytes)?;
     }
-    inspection.corruptions.push(gap);
+    found.corruptions.push(gap);
     Ok(())
 }
 
 /// The scan of one opening.
-struct LogScan<'a> {
-    search: Search<'a>,
+struct Inspector<'a> {
+    /// What mqlog knows of this log; `None` if somebody else wrote it.
+    watermark: Option<Watermark>,
+    /// Read from here on if that is before the watermark: the caller wants to see these records.
+    visit_from: u64,
+    visit: &'a mut dyn FnMut(&RecordView<'_>),
+    writes_back: bool,
     reader: Reader,
     order: Order,
     back: WriteBack,
+    found: Inspection,
 }
 
 /// What the scan accepted behind the watermark is written once more, from the memory in which it was checked: its pages
 /// may be left over from a sync that failed, and would then never reach the disk by themselves.
 #[derive(Debug, Default)]
 struct WriteBack {
+    file: Option<Arc<MappedFile>>,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl WriteBack {
-    fn push(&mut self, at: u64, record: &[u8], reader: &Reader) -> Result<()> {
-        let follows =
-            self.start + self.bytes.len() as u64 == at && reader.left_in_file(at) < reader.left_in_file(self.start);
-        if !follows || self.bytes.len() > WRITE_BACK_BYTES {
-            self.finish(reader)?;
-            self.start = at;
+    fn push(&mut self, file: &Arc<MappedFile>, at: u64, bytes: &[u8]) -> Result<()> {
+        let is_same = self.file.as_ref().is_some_and(|same| Arc::ptr_eq(same, file));
+        if !is_same || self.start + self.bytes.len() as u64 != at || self.bytes.len() > WRITE_BACK_BYTES {
+            self.finish()?;
+            (self.file, self.start) = (Some(Arc::clone(file)), at);
         }
-        self.bytes.extend_from_slice(record);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn finish(&mut self, reader: &Reader) -> Result<()> {
-        if !self.bytes.is_empty() {
-            reader.write_at(self.start, &self.bytes)?;
-            self.bytes.clear();
+    fn finish(&mut self) -> Result<()> {
+        if let Some(file) = self.file.take() {
+            file.file().write_at(&self.bytes, self.start - file.base())?;
         }
+        self.bytes.clear();
         Ok(())
     }
 }
 
-impl LogScan<'_> {
+impl Inspector<'_> {
+    fn scan(&mut self) -> Result<()> {
+        let log = self.found.range();
+        if let Some(known) = self.watermark {
+            self.check_watermark(&known, &log)?;
+        }
+        let known = self.watermark.map(|known| known.durable.get().min(self.visit_from).max(log.start));
+        let start = known.unwrap_or(log.start).min(log.end);
+        let mut at = start;
+        while let Some(next) = self.step(at)? {
+            at = next;
+        }
+        self.back.finish()?;
+        // The blocks behind the watermark's end were never written, unless the scan went beyond it.
+        let allocated = self.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
+        let unused = at..allocated.unwrap_or(log.end).min(log.end);
+        let mut written_end = None;
+        for_each_piece(&self.found.files, unused, 1 << 20, &mut |at, bytes| {
+            let last = bytes.iter().rposition(|byte| *byte != 0);
+            written_end = last.map(|last| at + last as u64 + 1).or(written_end);
+            Ok(())
+        })?;
+        let found = &mut self.found;
+        (found.tail, found.scanned_bytes) = (LogOffset::new(at), at - start);
+        found.torn = written_end.map(|end| found.tail..LogOffset::new(end));
+        found.zero_end = allocated.map_or(written_end.unwrap_or(0), |allocated| allocated.min(log.end));
+        Ok(())
+    }
+
     /// Looks at what stands at `at`; returns where to go on, or `None` where the log ends.
-    fn step(
-        &mut self,
-        at: u64,
-        visit: &mut dyn FnMut(&RecordView<'_>),
-        inspection: &mut Inspection,
-    ) -> Result<Option<u64>> {
-        let left = self.reader.left_in_file(at);
-        let rules = self.search.rules;
-        let written_back = self.is_written_back(at, inspection);
-        let window = self.reader.record_window(at)?;
-        match rules.judge(window, at, left) {
-            Found::Record(record) => {
-                let next = at + u64::from(record.record_bytes());
-                inspection.last = Some((at, record.record_bytes()));
-                inspection.last_ms = record.store_ms();
-                self.order.note(&record);
-                if at >= self.search.visit_from.get() {
-                    visit(&record);
-                }
-                if written_back {
-                    let record = record.bytes().to_vec();
-                    self.back.push(at, &record, &self.reader)?;
-                }
-                Ok(Some(next))
-            }
-            Found::Blank => {
-                if written_back {
-                    let blank: Vec<u8> = window[..BLANK_BYTES].to_vec();
-                    self.back.push(at, &blank, &self.reader)?;
-                }
-                Ok(Some(at + left))
-            }
-            Found::Nothing => self.bad(at, "nothing stands where a record should begin".to_owned(), inspection),
-            Found::Bad(reason) => self.bad(at, reason, inspection),
-        }
-    }
-
-    /// Is what stands at `at` not known to be durable, and may it be written?
-    fn is_written_back(&self, at: u64, inspection: &Inspection) -> bool {
-        let unsure = self.search.watermark.is_some_and(|known| at >= known.durable.get());
-        unsure && self.search.mode != OpenMode::Read && inspection.corruptions.is_empty()
-    }
-
-    /// The table of the design: what the first bad byte at `at` means.
-    fn bad(&mut self, at: u64, reason: String, inspection: &mut Inspection) -> Result<Option<u64>> {
-        let left = self.reader.left_in_file(at);
-        if self.is_damaged_blank(at, left)? {
-            inspection.blanks.push(LogOffset::new(at));
-            return Ok(Some(at + left));
-        }
-        let Some(known) = self.search.watermark else {
-            // Nobody says how far the log was durable: what follows decides.
-            return match self.find_behind(at, true)? {
-                Some(next) => {
-                    inspection.corrupt(at..next, reason);
-                    Ok(Some(next))
-                }
-                None => Ok(None),
-            };
-        };
-        let durable = known.durable.get();
-        if at >= durable {
+    fn step(&mut self, at: u64) -> Result<Option<u64>> {
+        if !self.reader.load(&self.found.files, at)? {
             return Ok(None);
         }
-        let next = self.find_behind(at, false)?.unwrap_or(durable).min(durable).min(self.reader.end());
-        inspection.corrupt(at..next, reason);
+        let file = self.reader.file();
+        let (next, bytes) = match self.reader.judge(at) {
+            Found::Record(record) => {
+                (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
+                self.order.note(&record);
+                if at >= self.visit_from {
+                    (self.visit)(&record);
+                }
+                (at + u64::from(record.record_bytes()), record.bytes())
+            }
+            Found::Blank => (file.end(), &self.reader.bytes(at)[..BLANK_BYTES]),
+            Found::Bad(reason) => return self.bad(at, reason),
+        };
+        // Is what stands here not known to be durable, and may it be written?
+        let is_unsure = self.watermark.is_some_and(|known| at >= known.durable.get());
+        if self.writes_back && is_unsure && self.found.corruptions.is_empty() {
+            self.back.push(file, at, bytes)?;
+        }
         Ok(Some(next))
     }
 
-    /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
-    fn is_damaged_blank(&mut self, at: u64, left: u64) -> Result<bool> {
-        let rules = self.search.rules;
-        let mut word = [0; BLANK_BYTES];
-        if self.reader.read_at(at, &mut word)? < BLANK_BYTES {
-            return Ok(false);
+    /// The table of the design: what the first bad byte at `at` means.
+    fn bad(&mut self, at: u64, reason: String) -> Result<Option<u64>> {
+        let (file_end, end) = (self.reader.file().end(), self.found.range().end);
+        if self.is_damaged_blank(at, file_end)? {
+            self.found.blanks.push(LogOffset::new(at));
+            return Ok(Some(file_end));
         }
-        let blank = u32::try_from(left).map(crate::format::record::encode_blank);
-        let Ok(blank) = blank else { return Ok(false) };
-        let right_fields = usize::from(word[..4] == blank[..4]) + usize::from(word[4..] == blank[4..]);
-        if right_fields != 1 || self.find_from(at + 1, at + left, &|_| true)?.is_some() {
-            return Ok(false);
-        }
-        let next = at + left;
-        if next >= self.reader.end() {
-            return Ok(false);
-        }
-        let next_left = self.reader.left_in_file(next);
-        let window = self.reader.record_window(next)?;
-        Ok(matches!(rules.judge(window, next, next_left), Found::Record(_)))
-    }
-
-    /// Finds the next whole record behind `at`, in its file or a later one. With `ordered`, stale ones do not count.
-    fn find_behind(&mut self, at: u64, ordered: bool) -> Result<Option<u64>> {
-        let order = std::mem::take(&mut self.order);
-        let accept = |record: &RecordView<'_>| !ordered || order.may_follow(record);
-        let found = self.find_from(at + 1, self.reader.end(), &accept);
-        self.order = order;
-        found
-    }
-
-    /// Finds the first whole record that begins in `at..end`.
-    fn find_from(&mut self, mut at: u64, end: u64, accept: &dyn Fn(&RecordView<'_>) -> bool) -> Result<Option<u64>> {
-        let rules = self.search.rules;
-        while at < end {
-            // The pieces overlap by what is needed to see a magic number that stands across their border.
-            let piece = self.reader.piece(at)?;
-            let step = if piece.len() > BLANK_BYTES { piece.len() - BLANK_BYTES + 1 } else { piece.len().max(1) };
-            for distance in candidates(&piece) {
-                let start = at + distance as u64;
-                let left = self.reader.left_in_file(start);
-                let window = self.reader.record_window(start)?;
-                if start < end
-                    && let Found::Record(record) = rules.judge(window, start, left)
-                    && accept(&record)
-                {
-                    return Ok(Some(start));
-                }
+        let files = &self.found.files;
+        let next = match self.watermark.map(|known| known.durable.get()) {
+            // Nobody says how far the log was durable: what follows decides, unless it is stale.
+            None => self.reader.find(files, at + 1..end, &|record| self.order.may_follow(record))?,
+            Some(durable) if at < durable => {
+                let durable = durable.min(end);
+                Some(self.reader.find(files, at + 1..durable, &|_| true)?.unwrap_or(durable))
             }
-            let left = self.reader.left_in_file(at);
-            at += if left <= piece.len() as u64 || piece.is_empty() { left } else { step as u64 };
+            Some(_) => None,
+        };
+        if let Some(next) = next {
+            self.found.corrupt(at..next, reason);
         }
-        Ok(None)
+        Ok(next)
+    }
+
+    /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
+    fn is_damaged_blank(&mut self, at: u64, file_end: u64) -> Result<bool> {
+        let blank = encode_blank(u32::try_from(file_end - at).expect("a log file has 31 bits of length"));
+        let Some(bytes) = self.reader.bytes(at).get(..BLANK_BYTES) else { return Ok(false) };
+        let files = &self.found.files;
+        Ok((bytes[..4] == blank[..4]) != (bytes[4..] == blank[4..])
+            && self.reader.find(files, at + 1..file_end, &|_| true)?.is_none()
+            && self.reader.load(files, file_end)?
+            && matches!(self.reader.judge(file_end), Found::Record(_)))
     }
 
     /// The watermark describes the last record below it: if that is not there, the log is not what it was.
-    fn check_last_record(&mut self, known: &Watermark, inspection: &mut Inspection) -> Result<()> {
-        let start = inspection.start().get();
-        let (end, durable) = (inspection.end(), known.durable.get());
-        let short = inspection.files.iter().map(|file| (file.base + file.bytes, file.base + inspection.file_bytes));
-        let lost = short.map(|(from, to)| from..to.min(durable)).filter(|lost| lost.start < lost.end);
-        for lost in lost.collect::<Vec<_>>() {
-            inspection.corrupt(lost, "the file ends before what was durable");
+    fn check_watermark(&mut self, known: &Watermark, log: &Range<u64>) -> Result<()> {
+        let durable = known.durable.get();
+        for file in self.found.files.snapshot().iter() {
+            let lost = file.base() + file.published()..file.end().min(durable);
+            if !lost.is_empty() {
+                self.found.corrupt(lost, "the file ends before what was durable");
+            }
         }
-        if durable > end {
-            inspection.corrupt(end..durable, "the log ends before what was durable");
+        if durable > log.end {
+            self.found.corrupt(log.end..durable, "the log ends before what was durable");
         }
-        let Some(last) = &known.last else { return Ok(()) };
-        let (offset, len) = (last.offset.get(), u64::from(last.bytes));
-        if offset < start || offset + len > end {
+        let Some(last) = known.last else { return Ok(()) };
+        let (at, end) = (last.offset.get(), last.offset.get() + u64::from(last.bytes));
+        if at < log.start || end > log.end || !self.reader.load(&self.found.files, at)? {
             return Ok(());
         }
-        let mut bytes = vec![0; last.bytes as usize];
-        self.reader.read_at(offset, &mut bytes)?;
-        if crc32c::crc32c(&bytes) == last.crc32c {
-            inspection.last = Some((offset, last.bytes));
-            let record = RecordView::decode(&bytes).ok();
-            inspection.last_ms = record.map_or(0, |record| record.store_ms());
-            let lacks_crc = record.is_some_and(|record| record.crc_property() == CrcProperty::Absent);
-            if lacks_crc && self.search.rules.crc_from.is_some_and(|from| from <= last.offset) {
-                // The record is as it was written, so what asks for its CRC is out of date.
-                self.search.rules.crc_from = None;
-            }
-        } else {
-            inspection.corrupt(offset..offset + len, "the last durable record is not the one that was written");
+        if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
+            self.found.corrupt(at..end, "the last durable record is not the one that was written");
+            return Ok(());
+        }
+        self.found.last = Some((at, last.bytes));
+        if let Ok(record) = RecordView::decode(self.reader.bytes(at)) {
+            self.found.last_ms = record.store_ms();
+            let lacks_crc = record.crc_property() == CrcProperty::Absent;
+            // The record is as it was written, so what asks for its CRC is out of date.
+            self.reader.rules.crc_from = self.reader.rules.crc_from.filter(|from| !lacks_crc || *from > last.offset);
         }
         Ok(())
     }

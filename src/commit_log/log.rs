@@ -7,14 +7,13 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
-use super::read::Rules;
+use super::read::{Checks, ReadMode, Reader, Rules};
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
-use crate::disk::{Storage, StoreLock};
+use crate::disk::StoreLock;
 use crate::drive::{Drive, Pumped, Task};
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc};
@@ -22,6 +21,8 @@ use crate::mapped_file::{Creation, MappedFile, MappedFiles};
 use crate::offset::LogOffset;
 use crate::progress::Progress;
 use crate::side::WatermarkFile;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// The first blocks of a new log; each later step is twice as large.
 pub(super) const FIRST_STEP_BYTES: u64 = 1024 * 1024;
@@ -32,7 +33,7 @@ const LAST_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest step of a log that writes zeros first: an append may have to wait for it.
 const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// How often the lock is tried before the thread sleeps for it.
-const LOCK_TRIES: u32 = 40;
+const LOCK_TRIES: u32 = if cfg!(loom) { 0 } else { 40 };
 /// Pages are touched this far ahead of the writer.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -48,7 +49,6 @@ pub(super) struct Deleted {
 /// What all handles of one log share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) storage: Storage,
     pub(super) creation: Creation,
     pub(super) files: MappedFiles,
     pub(super) place: Mutex<Place>,
@@ -56,7 +56,11 @@ pub(super) struct Shared {
     pub(super) watermark: Option<WatermarkFile>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stamps: StoreClock,
-    pub(super) rules: Rules,
+    /// From this offset on every record carries the record CRC.
+    pub(super) crc_from: Option<LogOffset>,
+    /// Where the log ended when it was opened.
+    pub(super) opened_at: LogOffset,
+    pub(super) read_mode: ReadMode,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
     pub(super) crc: RecordCrc,
@@ -73,7 +77,7 @@ pub(super) struct Shared {
     /// Held by whoever deletes.
     pub(super) deleted: Mutex<Deleted>,
     pub(super) preparer: OnceLock<Task>,
-    /// Held by a log that is open by itself.
+    /// The store's lock, until the log or its store is closed.
     pub(super) lock: Mutex<Option<StoreLock>>,
 }
 
@@ -137,7 +141,7 @@ impl CommitLog {
         Encoding { crc: self.shared.crc, host, now_ms: self.shared.clock.now_ms() }
     }
 
-    /// How often the wall clock was found far behind the last store time.
+    /// How often the wall clock jumped by more than an hour, forward or back.
     pub(crate) fn clock_jumps(&self) -> u64 {
         self.shared.stamps.jumps()
     }
@@ -201,6 +205,11 @@ impl CommitLog {
 }
 
 impl Shared {
+    pub(super) fn reader(&self, checks: Checks, piece_bytes: u64) -> Reader {
+        let mapped_from = if self.read_mode == ReadMode::Mapped { 0 } else { u64::MAX };
+        Reader::new(Rules { crc_from: self.crc_from, checks, mapped_from, piece_bytes })
+    }
+
     /// Takes the log lock: with growing pauses first, since it is held for less than a microsecond.
     pub(super) fn lock_place(&self) -> Result<MutexGuard<'_, Place>> {
         let mut pause = 16;
@@ -348,10 +357,21 @@ impl Shared {
 
     fn allocate(&self, file: &MappedFile, from: u64, to: u64) -> Result<()> {
         let range = from - file.base()..to - file.base();
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::AllocatedBeforeZeros) {
+            let (creation, file) = (self.creation.clone(), file.file().clone());
+            crate::planted::later(move || drop(creation.give_blocks(&file, range)));
+            return self.set_allocated(to);
+        }
         self.creation.give_blocks(file.file(), range.clone())?;
         if self.creation.zeros {
             file.sync(range, false).map_err(|error| self.progress.poison(error))?;
         }
+        self.set_allocated(to)
+    }
+
+    /// Lets appends use the blocks up to `to`, after the watermark says so.
+    fn set_allocated(&self, to: u64) -> Result<()> {
         let watermark = self.watermark.as_ref().ok_or(Error::ReadOnly)?;
         let stored = watermark.update(|known| known.allocated = LogOffset::new(to));
         stored.map_err(|error| self.poison_if_unsynced(error))?;

@@ -3,11 +3,11 @@
 mod delete;
 mod durable;
 mod inspect;
+mod known;
 mod log;
 mod open;
 mod place;
 mod read;
-mod reader;
 mod scan;
 mod settle;
 #[cfg(test)]
@@ -15,10 +15,13 @@ mod tests;
 mod unit;
 
 pub use log::CommitLog;
+pub use read::ReadMode;
 pub use scan::{LogScan, ScanItem};
 pub use unit::Appended;
 
-pub(crate) use open::{Known, LogOptions, MAX_BODY_BYTES, OpenedLog, check_file_bytes, open_log};
+pub(crate) use known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes};
+pub(crate) use open::{OpenedLog, open_log};
+pub(crate) use read::Reader;
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Cursors, Unit, light_queues, offsets_of};
+pub(crate) use unit::{Buffers, Cursors, Unit, light_queues, offsets_of};

@@ -4,180 +4,129 @@
 //! that a crash between any two of them leaves a log that the next opening puts right in the same way.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 use super::inspect::Inspection;
+use super::known::LogOptions;
 use super::log::{CommitLog, FIRST_STEP_BYTES, Shared};
 use super::place::{Group, Place, Sink};
-use super::read::Rules;
-use super::reader::LogFile;
-use crate::clock::{Clock, StoreClock};
-use crate::disk::Storage;
+use super::read::{describe, for_each_piece};
+use crate::clock::StoreClock;
 use crate::error::{Corruption, Result};
-use crate::format::record::{RecordCrc, encode_blank};
+use crate::format::record::encode_blank;
 use crate::mapped_file::{Creation, MappedFile, MappedFiles, write_zeros};
 use crate::offset::LogOffset;
 use crate::progress::Progress;
-use crate::side::{LastRecord, SideFolder, Watermark, WatermarkFile};
+use crate::side::{SideFolder, StoreFormat, Watermark, WatermarkFile};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Mutex, OnceLock};
 
 /// Cut bytes are kept in pieces of this size.
-const CUT_BYTES: u64 = 16 * 1024 * 1024;
-
-/// How a log is used once it is open.
-#[derive(Debug, Clone)]
-pub(crate) struct LogUse {
-    pub(crate) storage: Storage,
-    pub(crate) side: SideFolder,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) rules: Rules,
-    pub(crate) crc: RecordCrc,
-    /// Write in groups, with positioned writes.
-    pub(crate) grouped: bool,
-    /// Read with positioned reads, and take no appends.
-    pub(crate) read_only: bool,
-}
+const CUT_BYTES: usize = 16 * 1024 * 1024;
 
 impl CommitLog {
-    /// Puts right what was found and opens the log. `known` is the watermark that the inspection used.
-    pub(crate) fn settle(found: &Inspection, log_use: LogUse, known: Option<Watermark>) -> Result<Self> {
-        let dir = log_use.side.root().join("commitlog");
-        let new_dir = log_use.side.path().join("new");
+    /// Puts right what was found and opens the log, which was durable up to `durable`.
+    pub(super) fn settle(
+        options: &LogOptions,
+        side: &SideFolder,
+        format: &StoreFormat,
+        found: &Inspection,
+        durable: u64,
+    ) -> Result<Self> {
         let creation = Creation {
-            storage: log_use.storage.clone(),
-            dir,
-            new_dir,
+            storage: options.storage.clone(),
+            dir: found.dir.clone(),
+            new_dir: side.path().join("new"),
             file_bytes: found.file_bytes,
-            zeros: log_use.grouped,
+            zeros: options.grouped,
         };
-        let mut files = found.files.clone();
-        log_use.storage.create_dir_durably(&creation.dir)?;
-        mend(found, &mut files, &log_use, &creation)?;
-        let durable = known.map_or(0, |known| known.durable.get());
-        for file in files.iter().filter(|file| file.base + found.file_bytes > durable) {
-            file.file.sync()?;
+        options.storage.create_dir_durably(&found.dir)?;
+        mend(found, options, side)?;
+        for file in found.files.snapshot().iter().filter(|file| file.end() > durable) {
+            file.file().sync()?;
         }
-        log_use.storage.sync_dir(&creation.dir)?;
-        let watermark = if log_use.read_only { None } else { Some(save_watermark(found, &files, &log_use)?) };
-        let mapped = map(found, files, &log_use)?;
-        Ok(Self { shared: Arc::new(share(found, mapped, log_use, creation, watermark)) })
+        options.storage.sync_dir(&found.dir)?;
+        let last = describe(&found.files, found.last)?;
+        let watermark = Watermark { durable: found.tail, allocated: found.tail, last };
+        let create = || WatermarkFile::create(side, &watermark);
+        let watermark = (!options.read_only).then(create).transpose()?;
+        let tail = found.tail.get();
+        let map = |found: &Arc<MappedFile>| {
+            let mapped = MappedFile::new(found.file().clone(), found.base(), creation.file_bytes, !options.read_only)?;
+            mapped.publish((tail - mapped.base()).min(creation.file_bytes));
+            Ok(Arc::new(mapped))
+        };
+        let files = found.files.snapshot().iter().map(map).collect::<Result<Vec<_>>>()?;
+        let active = files.last().filter(|file| tail < file.end()).cloned();
+        let sink = if options.grouped {
+            Sink::Group(Group::default())
+        } else {
+            Sink::Mapping(active.as_ref().filter(|_| !options.read_only).map(MappedFile::writer))
+        };
+        let shared = Shared {
+            files: MappedFiles::new(files),
+            place: Mutex::new(Place { tail, allocated: tail, active, next: None, last: found.last, sink }),
+            progress: Arc::new(Progress::new(found.tail)),
+            watermark,
+            stamps: StoreClock::new(found.last_ms, options.clock.now_ms()),
+            clock: Arc::clone(&options.clock),
+            crc_from: format.record_crc_from,
+            opened_at: found.tail,
+            read_mode: options.read_mode,
+            damaged: damage_below(&found.corruptions, tail),
+            crc: options.crc,
+            grouped: options.grouped,
+            closed: AtomicBool::new(false),
+            growing: Mutex::new(FIRST_STEP_BYTES.min(creation.file_bytes)),
+            leading: Mutex::new(Group::default()),
+            flushed: Mutex::new((found.tail, found.last)),
+            populated: AtomicU64::new(0),
+            deleted: Mutex::default(),
+            preparer: OnceLock::new(),
+            lock: Mutex::new(None),
+            creation,
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
 /// Removes empty and unused files, completes short ones, repairs blanks, cuts the torn tail.
-fn mend(found: &Inspection, files: &mut Vec<LogFile>, log_use: &LogUse, creation: &Creation) -> Result<()> {
+fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<()> {
     for path in &found.empty {
-        log_use.storage.remove_file(path)?;
+        options.storage.remove_file(path)?;
     }
-    for file in files.iter_mut().filter(|file| file.bytes < found.file_bytes) {
-        file.file.set_len(found.file_bytes)?;
-        file.file.sync()?;
-        file.bytes = found.file_bytes;
+    let files = found.files.snapshot();
+    for file in files.iter().filter(|file| file.published() < found.file_bytes) {
+        file.file().set_len(found.file_bytes)?;
+        file.file().sync()?;
+        file.publish(found.file_bytes);
     }
     for at in &found.blanks {
-        if let Some(file) = files.iter().rfind(|file| file.base <= at.get()) {
-            let position = at.get() - file.base;
-            let left = u32::try_from(found.file_bytes - position).expect("a log file has 31 bits of length");
-            file.file.write_at(&encode_blank(left), position)?;
-            file.file.sync()?;
-        }
+        let file = found.files.find(at.get()).expect("a blank stands in a file");
+        let left = u32::try_from(file.end() - at.get()).expect("a log file has 31 bits of length");
+        file.file().write_at(&encode_blank(left), at.get() - file.base())?;
+        file.file().sync()?;
     }
     if let Some(torn) = &found.torn {
-        keep(torn.start.get()..torn.end.get(), files, found.file_bytes, log_use)?;
+        for_each_piece(&found.files, torn.start.get()..torn.end.get(), CUT_BYTES, &mut |at, bytes| {
+            let is_empty = bytes.iter().all(|byte| *byte == 0);
+            if is_empty { Ok(()) } else { side.keep_cut(LogOffset::new(at), bytes).map(drop) }
+        })?;
     }
-    while files.last().is_some_and(|last| last.base > found.tail.get()) {
-        let last = files.pop().expect("the loop saw it");
-        log_use.storage.remove_file(last.file.path())?;
-        log_use.storage.sync_dir(&creation.dir)?;
+    let tail = found.tail.get();
+    for last in files.iter().rev().take_while(|last| last.base() > tail) {
+        found.files.drop_last(last);
+        options.storage.remove_file(last.path())?;
+        options.storage.sync_dir(&found.dir)?;
     }
-    let Some(last) = files.last() else { return Ok(()) };
+    let Some(last) = found.files.find(tail) else { return Ok(()) };
     // Also over what reads as zeros: where a sync failed, the disk may hold something else.
-    let end = found.zero_end.min(last.base + found.file_bytes);
-    let start = found.tail.get();
-    if start < end {
-        write_zeros(&last.file, start - last.base..end - last.base)?;
+    let end = found.zero_end.min(last.end());
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Planted::NoZeroingOnTruncate) {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Keeps the bytes of a range that are not zero in `mqlog/cut/`.
-fn keep(range: std::ops::Range<u64>, files: &[LogFile], file_bytes: u64, log_use: &LogUse) -> Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let Some(file) = files.iter().rfind(|file| file.base <= at) else { return Ok(()) };
-        let end = range.end.min(file.base + file_bytes).min(at + CUT_BYTES);
-        let mut bytes = vec![0; usize::try_from(end - at).expect("a piece fits into memory")];
-        let count = file.file.read_at(&mut bytes, at - file.base)?;
-        bytes.truncate(count);
-        if bytes.iter().any(|byte| *byte != 0) {
-            log_use.side.keep_cut(LogOffset::new(at), &bytes)?;
-        }
-        at = end;
-    }
-    Ok(())
-}
-
-fn save_watermark(found: &Inspection, files: &[LogFile], log_use: &LogUse) -> Result<WatermarkFile> {
-    let mut last = None;
-    if let Some((offset, bytes)) = found.last
-        && let Some(file) = files.iter().rfind(|file| file.base <= offset)
-    {
-        let mut record = vec![0; bytes as usize];
-        file.file.read_at(&mut record, offset - file.base)?;
-        last = Some(LastRecord { offset: LogOffset::new(offset), bytes, crc32c: crc32c::crc32c(&record) });
-    }
-    let watermark = Watermark { durable: found.tail, allocated: found.tail, last };
-    WatermarkFile::create(&log_use.side, &watermark)
-}
-
-fn map(found: &Inspection, files: Vec<LogFile>, log_use: &LogUse) -> Result<Vec<Arc<MappedFile>>> {
-    let tail = found.tail.get();
-    let files = files.into_iter().filter(|file| file.base <= tail);
-    let mapped = files.map(|file| {
-        let mapped = MappedFile::new(file.file, file.base, found.file_bytes, !log_use.read_only)?;
-        mapped.publish((tail - mapped.base()).min(found.file_bytes));
-        Ok(Arc::new(mapped))
-    });
-    mapped.collect()
-}
-
-fn share(
-    found: &Inspection,
-    files: Vec<Arc<MappedFile>>,
-    log_use: LogUse,
-    creation: Creation,
-    watermark: Option<WatermarkFile>,
-) -> Shared {
-    let active = files.last().filter(|file| found.tail.get() < file.end()).cloned();
-    let sink = match &active {
-        _ if log_use.grouped => Sink::Group(Group::default()),
-        Some(file) if !log_use.read_only => Sink::Mapping(Some(file.writer())),
-        _ => Sink::Mapping(None),
-    };
-    let tail = found.tail.get();
-    let place = Place { tail, allocated: tail, active, next: None, last: found.last, sink };
-    Shared {
-        storage: log_use.storage,
-        files: MappedFiles::new(files),
-        place: Mutex::new(place),
-        progress: Arc::new(Progress::new(found.tail)),
-        watermark,
-        stamps: StoreClock::new(found.last_ms),
-        clock: log_use.clock,
-        rules: log_use.rules,
-        damaged: damage_below(&found.corruptions, tail),
-        crc: log_use.crc,
-        grouped: log_use.grouped,
-        closed: AtomicBool::new(false),
-        growing: Mutex::new(FIRST_STEP_BYTES.min(creation.file_bytes)),
-        leading: Mutex::new(Group::default()),
-        flushed: Mutex::new((found.tail, found.last)),
-        populated: AtomicU64::new(0),
-        deleted: Mutex::default(),
-        preparer: OnceLock::new(),
-        lock: Mutex::new(None),
-        creation,
-    }
+    if tail < end { write_zeros(last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
 }
 
 /// The damage that reads have to know of. What is lost behind the tail is reported, but appends use those offsets anew.

@@ -22,6 +22,17 @@ const COMBINE_FROM_BYTES: usize = 2048;
 const OFFSET_DIGITS: usize = 19;
 
 /// What an append did.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders"))?;
+/// assert_eq!(store.read(put.log_offset)?.end(), put.end());
+/// assert_eq!(store.read_by_id(&put.message_id())?.log_offset(), put.log_offset);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// Where the record begins in the log.
@@ -76,11 +87,18 @@ struct Piece {
     store_host: SocketAddr,
 }
 
+/// The memory of a unit, for the next one: encoding a message takes less time than allocating does.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+    properties: Vec<u8>,
+}
+
 /// Encoded messages that wait for their place.
 #[derive(Debug)]
 pub(crate) struct Unit<'m> {
-    bytes: Vec<u8>,
-    pieces: Vec<Piece>,
+    buffers: Buffers,
     encoding: Encoding,
     /// The message whose text depends on its offsets.
     late: Option<&'m Message<'m>>,
@@ -88,9 +106,9 @@ pub(crate) struct Unit<'m> {
 
 impl<'m> Unit<'m> {
     /// Encodes messages of one queue, in order.
-    pub(crate) fn encode(messages: &[&'m Message<'m>], encoding: Encoding, buffer: Vec<u8>) -> Result<Self> {
-        let mut unit = Self { bytes: buffer, pieces: Vec::with_capacity(messages.len()), encoding, late: None };
-        unit.bytes.clear();
+    pub(crate) fn encode(messages: &[&'m Message<'m>], encoding: Encoding, buffers: Buffers) -> Result<Self> {
+        let mut unit = Self { buffers, encoding, late: None };
+        unit.buffers.clear();
         for &message in messages {
             let late = has_late_text(message);
             assert!(!late || messages.len() == 1, "a message whose text depends on its offsets is put alone");
@@ -104,22 +122,21 @@ impl<'m> Unit<'m> {
 
     /// The bytes that the unit takes, at most.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.buffers.bytes.len()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.buffers.bytes
     }
 
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.bytes
+    pub(crate) fn into_buffers(self) -> Buffers {
+        self.buffers
     }
 
     /// Encodes what depends on the offsets that the cursors give out now. Called under the log lock.
     pub(crate) fn settle(&mut self, cursors: Cursors<'_>) {
         let Some(message) = self.late else { return };
-        self.bytes.clear();
-        self.pieces.clear();
+        self.buffers.clear();
         let text = LateText {
             base: QueueOffset::new(cursors.queue.next().get()),
             light: cursors.light.iter().map(|cursor| cursor.next()).collect(),
@@ -136,8 +153,8 @@ impl<'m> Unit<'m> {
         cursors: Cursors<'_>,
         placed: &mut dyn FnMut(Appended),
     ) {
-        for piece in &self.pieces {
-            let record = &mut self.bytes[piece.start..piece.end];
+        for piece in &self.buffers.pieces {
+            let record = &mut self.buffers.bytes[piece.start..piece.end];
             let at = log_offset + piece.start as u64;
             let next = cursors.queue.next();
             let queue_offset = if piece.offsets == 0 { 0 } else { next.get() };
@@ -156,10 +173,11 @@ impl<'m> Unit<'m> {
     }
 
     fn push(&mut self, message: &Message<'_>, text: &LateText) -> Result<()> {
-        let start = self.bytes.len();
-        let mut properties = Vec::with_capacity(256);
-        message.encode_properties(&mut properties);
-        text.append(message, &mut properties);
+        let Buffers { bytes, pieces, properties } = &mut self.buffers;
+        let start = bytes.len();
+        properties.clear();
+        message.encode_properties(properties);
+        text.append(message, properties);
         let added = if self.encoding.crc == RecordCrc::On { CRC_PROPERTY_BYTES } else { 0 };
         if properties.len() + added > MAX_PROPERTIES_BYTES {
             let limit = (MAX_PROPERTIES_BYTES - added) as u64;
@@ -181,22 +199,37 @@ impl<'m> Unit<'m> {
             prepared_transaction_offset: message.prepared_transaction_offset,
             body: &message.body,
             topic: message.topic.as_bytes(),
-            properties: &properties,
+            properties,
         };
-        fields.encode_unsealed(self.encoding.crc, &mut self.bytes);
-        let record = &self.bytes[start..];
+        fields.encode_unsealed(self.encoding.crc, bytes);
+        let record = &bytes[start..];
         let rest_crc = (self.encoding.crc == RecordCrc::On && record.len() >= COMBINE_FROM_BYTES).then(|| {
             let rest = settled_from(record)..record.len() - CRC_PROPERTY_BYTES;
             crc32fast::hash(&record[rest])
         });
-        self.pieces.push(Piece {
+        pieces.push(Piece {
             start,
-            end: self.bytes.len(),
+            end: bytes.len(),
             offsets: offsets_of(message),
             rest_crc,
             store_host: fields.store_host,
         });
         Ok(())
+    }
+}
+
+impl Buffers {
+    /// A buffer that grew larger than this for one message is not kept.
+    const MAX_KEPT_BYTES: usize = 1 << 20;
+
+    /// Is it worth to keep them?
+    pub(crate) fn are_small(&self) -> bool {
+        self.bytes.capacity() <= Self::MAX_KEPT_BYTES
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
     }
 }
 

@@ -1,18 +1,20 @@
 //! Entries of a fixed size over files of a fixed length: file `n` holds the entries `n * per_file ..`, and its name is
-//! the position of its first byte.
+//! the position of its first byte. Also RocketMQ's extension files, which are only read.
 //!
-//! Always: a file has its full length before it has its name; nothing is mapped; files stay sparse.
+//! Always: a file has its full length before it has its name; nothing is mapped; files stay sparse; a bounded number of
+//! files is open, of all queues together.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::handles::Handles;
 use crate::disk::{File, Listed, OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::names::{log_file_name, parse_log_file_name};
-use crate::format::queue_entry::{BatchEntry, QueueEntry};
+use crate::format::queue_entry::{BatchEntry, ExtensionAddress, ExtensionUnit, QueueEntry};
+use crate::progress::lock;
 use crate::side::FileState;
 
 /// Entries are read and compared in pieces of about this many bytes.
@@ -34,7 +36,7 @@ pub(super) struct Shared {
     /// The folder for files in the making, on the same disk.
     new_dir: PathBuf,
     sizes: QueueSizes,
-    handles: Handles,
+    handles: Mutex<Handles>,
     /// Lets one caller sync at a time, so that nobody returns while another still syncs what both wait for.
     pub(super) sync_turn: Mutex<()>,
     numbers: AtomicU32,
@@ -46,10 +48,21 @@ impl Shared {
             let reason = "a file holds at least one entry".into();
             return Err(Error::InvalidOption { option: "queue_file_entries", reason });
         }
-        let (root, new_dir, handles) = (root.into(), new_dir.into(), Handles::new(sizes.max_open_files));
+        let (root, new_dir, handles) = (root.into(), new_dir.into(), Mutex::default());
         let (sync_turn, numbers) = (Mutex::default(), AtomicU32::default());
         Ok(Arc::new(Self { storage, root, new_dir, sizes, handles, sync_turn, numbers }))
     }
+}
+
+/// Open files; when there are too many, the one used longest ago is closed.
+#[derive(Debug, Default)]
+struct Handles {
+    /// By the number of a queue in its table and that of a file in its queue; each with the time of its last use.
+    files: HashMap<(u32, u64), (File, u64)>,
+    /// Counts uses.
+    time: u64,
+    /// Counts removals: what was opened before one may be a file that is gone.
+    removed: u64,
 }
 
 /// The folder of all queues of a kind.
@@ -126,12 +139,32 @@ impl EntryFiles {
         Ok(whole.map(|file| file.base / self.file_bytes()).collect())
     }
 
+    /// Returns the open file, or opens it without holding the lock.
     pub(super) fn open(&self, file: u64) -> Result<File> {
-        self.shared.handles.get_or_open((self.number, file), || {
-            let open = |mode| self.shared.storage.open(&self.path(file), mode);
-            open(OpenMode::ReadWrite)
-                .or_else(|error| if is_forbidden(&error) { open(OpenMode::Read) } else { Err(error) })
-        })
+        let key = (self.number, file);
+        let removed = {
+            let handles = &mut *lock(&self.shared.handles);
+            handles.time += 1;
+            if let Some((file, used)) = handles.files.get_mut(&key) {
+                *used = handles.time;
+                return Ok(file.clone());
+            }
+            handles.removed
+        };
+        let open = |mode| self.shared.storage.open(&self.path(file), mode);
+        let file = match open(OpenMode::ReadWrite) {
+            Err(error) if is_forbidden(&error) => open(OpenMode::Read)?,
+            opened => opened?,
+        };
+        let handles = &mut *lock(&self.shared.handles);
+        if handles.removed == removed {
+            if handles.files.len() >= self.shared.sizes.max_open_files.max(1) {
+                let oldest = handles.files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+                oldest.and_then(|oldest| handles.files.remove(&oldest));
+            }
+            handles.files.insert(key, (file.clone(), handles.time));
+        }
+        Ok(file)
     }
 
     /// Makes a file of full length, all zero. Its name is durable only after the folder was synced.
@@ -147,7 +180,9 @@ impl EntryFiles {
     /// Removes the file whose name is a position.
     pub(super) fn remove(&self, base: u64) -> Result<()> {
         self.shared.storage.remove_file(&self.dir().join(log_file_name(base)))?;
-        self.shared.handles.forget((self.number, base / self.file_bytes()));
+        let mut handles = lock(&self.shared.handles);
+        handles.removed += 1;
+        handles.files.remove(&(self.number, base / self.file_bytes()));
         Ok(())
     }
 
@@ -173,6 +208,55 @@ impl EntryFiles {
         let (file, position) = self.place(first);
         let range = position..position + count * self.entry_bytes() as u64;
         Corruption { path: self.path(file), range, reason: reason.into() }.into()
+    }
+}
+
+/// The extension files of one queue, as they are when the first of them is needed: a unit holds the tags code of the
+/// message whose entry has its address.
+#[derive(Debug)]
+pub(super) struct Extension<'a> {
+    queue: &'a EntryFiles,
+    files: Option<Vec<(u64, File)>>,
+}
+
+impl<'a> Extension<'a> {
+    pub(super) const fn new(queue: &'a EntryFiles) -> Self {
+        Self { queue, files: None }
+    }
+
+    /// Returns an entry's tags code, `None` if it is in a unit that is missing or damaged.
+    pub(super) fn tags_code(&mut self, entry: &QueueEntry) -> Result<Option<i64>> {
+        let address = ExtensionAddress::from_tags_code(entry.tags_code).filter(|_| !self.queue.is_batch);
+        let Some(address) = address.map(ExtensionAddress::offset) else { return Ok(Some(entry.tags_code)) };
+        if self.files.is_none() {
+            self.files = Some(self.open()?);
+        }
+        let at_or_before = self.files.iter().flatten().rev().find(|(base, _)| *base <= address);
+        let Some((base, file)) = at_or_before else { return Ok(None) };
+        let mut bytes = vec![0; i16::MAX as usize];
+        let present = file.read_at(&mut bytes, address - base)?;
+        Ok(ExtensionUnit::decode(&bytes[..present]).ok().flatten().map(|unit| unit.tags_code))
+    }
+
+    /// Does a stored entry say what a given one says, be it by the address of a unit?
+    pub(super) fn says_the_same(&mut self, stored: &[u8], given: &[u8]) -> Result<bool> {
+        if stored == given || self.queue.is_batch {
+            return Ok(stored == given);
+        }
+        let (Ok(Some(stored)), Ok(Some(given))) = (QueueEntry::decode(stored), QueueEntry::decode(given)) else {
+            return Ok(false);
+        };
+        let same_place = stored.log_offset == given.log_offset && stored.record_bytes == given.record_bytes;
+        Ok(same_place && self.tags_code(&stored)? == Some(given.tags_code))
+    }
+
+    fn open(&self) -> Result<Vec<(u64, File)>> {
+        let (dir, storage) = (self.queue.dir_in("consumequeue_ext"), &self.queue.shared.storage);
+        let files = storage.list(&dir)?.into_iter().filter_map(|Listed { name, info }| {
+            let base = parse_log_file_name(&name).filter(|_| !info.is_dir)?;
+            Some(storage.open(&dir.join(&name), OpenMode::Read).map(|file| (base, file)))
+        });
+        files.collect()
     }
 }
 

@@ -3,18 +3,20 @@
 //! Always: `min <= next`, `first_entry` is at or before the entry of `min`, and every entry from that one to `end_entry`
 //! is whole on disk. In a plain queue `end_entry == next`, and an entry's number is its queue offset.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::entry_files::{EntryFiles, QueueSizes, Shared};
-use super::extension::Extension;
+use super::entry_files::{EntryFiles, Extension, QueueSizes, Shared};
 use crate::disk::Storage;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::format::DecodeError;
 use crate::format::names::is_folder_name;
-use crate::format::queue_entry::{BatchEntry, EntryError, QueueEntry};
-use crate::offset::{QueueCursor, QueueOffset};
+use crate::format::queue_entry::{BatchEntry, QueueEntry};
+use crate::message::check_that;
+use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::progress::lock;
 
 /// One entry of a queue, as [`ConsumeQueue::read`] returns it.
@@ -38,6 +40,17 @@ impl QueueItem {
     }
 }
 
+/// Which message [`ConsumeQueue::offset_by_time`] looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[doc(alias = "BoundaryType")]
+pub enum TimeBound {
+    /// The first message stored at the time or later; the end of the queue if there is none.
+    #[default]
+    Lower,
+    /// The last message stored at the time or before; the start of the queue if there is none.
+    Upper,
+}
+
 /// What readers see of a queue; taken and published as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -56,13 +69,9 @@ pub(super) struct Writer {
     pub(super) rebuild: Option<Rebuild>,
 }
 
-/// What was written since the last sync.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Unsynced {
-    pub(super) files: Range<u64>,
-    /// Files appeared or went.
-    pub(super) names: bool,
-}
+/// What was written since the last sync: files by number, and `None` if files appeared or went.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced(pub(super) BTreeSet<Option<u64>>);
 
 /// A rebuild under way.
 #[derive(Debug, Default)]
@@ -74,23 +83,12 @@ pub(super) struct Rebuild {
 }
 
 impl Writer {
-    /// Takes note of a change: of files that are written, or of names that appear or go.
-    pub(super) fn note(&mut self, files: Range<u64>, names: bool) {
+    /// Takes note of a change: of a file that is written, or of names that appear or go.
+    pub(super) fn note(&mut self, file: Option<u64>) {
         if let Some(rebuild) = &mut self.rebuild {
             rebuild.changed = true;
         }
-        self.unsynced.get_or_insert_default().add(files, names);
-    }
-}
-
-impl Unsynced {
-    pub(super) fn add(&mut self, files: Range<u64>, names: bool) {
-        self.names |= names;
-        if self.files.is_empty() {
-            self.files = files;
-        } else if !files.is_empty() {
-            self.files = self.files.start.min(files.start)..self.files.end.max(files.end);
-        }
+        self.unsynced.get_or_insert_default().0.insert(file);
     }
 }
 
@@ -137,12 +135,12 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidMessage`] if the topic cannot be a folder's name
-    /// - [`Error::InvalidOption`] if `file_entries` is 0
-    /// - [`Error::Corrupt`] if a file has another length
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::InvalidMessage`](crate::Error::InvalidMessage) if the topic cannot be a folder's name
+    /// - [`Error::InvalidOption`](crate::Error::InvalidOption) if `file_entries` is 0
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a file has another length
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     pub fn open(root: impl AsRef<Path>, topic: &str, queue_id: i32, file_entries: u32) -> Result<Self> {
-        check_topic(topic)?;
+        check_that("topic", is_folder_name(topic), "it cannot name a folder")?;
         let (root, new_dir) = (root.as_ref(), root.as_ref().join("mqlog").join("new"));
         let sizes =
             QueueSizes { queue_file_entries: file_entries, batch_queue_file_entries: file_entries, max_open_files: 4 };
@@ -167,21 +165,17 @@ impl ConsumeQueue {
     }
 
     /// The topic.
-    #[must_use]
     pub fn topic(&self) -> &str {
         &self.files.topic
     }
 
     /// The number of the queue in its topic.
-    #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.files.queue_id
     }
 
     /// Which messages are in the queue.
-    #[must_use]
-    #[doc(alias = "minOffsetInQueue")]
-    #[doc(alias = "maxOffsetInQueue")]
+    #[doc(alias("minOffsetInQueue", "maxOffsetInQueue"))]
     pub fn range(&self) -> Range<QueueOffset> {
         let extent = self.extent();
         QueueOffset::new(extent.min)..QueueOffset::new(extent.next)
@@ -189,7 +183,6 @@ impl ConsumeQueue {
 
     /// The offset that the queue's next message will get; never below the end of [`range`](Self::range) unless the
     /// queue was truncated.
-    #[must_use]
     pub fn cursor(&self) -> &QueueCursor {
         &self.cursor
     }
@@ -200,8 +193,8 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if an entry does not decode, or an extension unit is missing
-    /// - [`Error::Io`] if reading fails
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode, or an extension unit is missing
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
     pub fn read(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         self.stable(|extent| {
             let mut extension = Extension::new(&self.files);
@@ -213,6 +206,85 @@ impl ConsumeQueue {
             });
             items.collect()
         })
+    }
+
+    /// Returns the queue offset of a message by store time, in ms since 1970.
+    ///
+    /// `store_ms` tells the store time of an entry's record, or `None` if the record is not in the log any more. Within
+    /// a log times never go back; if a foreign log's do, the answer is some offset of the queue's range or its end.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
+    /// - whatever `store_ms` returns
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqlog::format::queue_entry::QueueEntry;
+    /// use mqlog::{ConsumeQueue, QueueOffset, TimeBound};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let queue = ConsumeQueue::open(dir.path(), "orders", 0, 1000)?;
+    /// let entries = [10, 20, 20, 30].map(|at| QueueEntry { log_offset: at, record_bytes: 1, tags_code: 0 });
+    /// queue.append(QueueOffset::ZERO, &entries)?;
+    /// let time = |entry: &QueueEntry| Ok(Some(entry.log_offset as i64));
+    /// assert_eq!(queue.offset_by_time(20, TimeBound::Lower, time)?, QueueOffset::new(1));
+    /// assert_eq!(queue.offset_by_time(20, TimeBound::Upper, time)?, QueueOffset::new(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Source
+    ///
+    /// RocketMQ's `getOffsetInQueueByTime`; ours searches the whole queue instead of one file, and a time between two
+    /// messages gives the one on the bound's side, not the nearer one.
+    pub fn offset_by_time(
+        &self,
+        ms: i64,
+        bound: TimeBound,
+        mut store_ms: impl FnMut(&QueueEntry) -> Result<Option<i64>>,
+    ) -> Result<QueueOffset> {
+        let mut time =
+            |item: &QueueItem| store_ms(&item.entry).map(|known| known.map(|ms| item.store_ms.unwrap_or(ms)));
+        let offset = self.stable(|extent| {
+            let end = extent.end_entry;
+            let start = self.partition(self.index_of(extent, extent.min)?..end, |item| Ok(time(item)?.is_none()))?;
+            let is_left = |time| if bound == TimeBound::Lower { time < ms } else { time <= ms };
+            let index = self.partition(start..end, |item| Ok(time(item)?.is_some_and(is_left)))?;
+            if bound == TimeBound::Lower {
+                return self.offset_at(extent, index);
+            }
+            for before in (start..index).rev() {
+                if let Some((_, item)) = self.first_real(before..before + 1)? {
+                    return Ok(item.end() - 1);
+                }
+            }
+            self.offset_at(extent, start)
+        })?;
+        Ok(QueueOffset::new(offset))
+    }
+
+    /// Moves the start of the queue to the first message whose record is at `log_start` or behind it; never back.
+    ///
+    /// No file changes.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode
+    /// - [`Error::Io`](crate::Error::Io) if reading fails
+    #[doc(alias = "correctMinOffset")]
+    pub fn raise_min(&self, log_start: LogOffset) -> Result<()> {
+        let _writer = lock(&self.writer);
+        let extent = self.extent();
+        let entries = self.index_of(&extent, extent.min)?..extent.end_entry;
+        let is_below = |item: &QueueItem| item.entry.log_offset < log_start.get();
+        // Most queues lose nothing: look at the first entry before searching.
+        if self.first_real(entries.clone())?.is_some_and(|(_, first)| is_below(&first)) {
+            let index = self.partition(entries, |item| Ok(is_below(item)))?;
+            self.publish(Extent { min: self.offset_at(&extent, index)?, first_entry: index, ..extent });
+        }
+        Ok(())
     }
 
     /// Does what a reader does, again if what it saw has changed meanwhile.
@@ -254,6 +326,34 @@ impl ConsumeQueue {
         Ok(offset.min(extent.end_entry))
     }
 
+    /// Returns the queue offset of the first message at or behind an entry, or the end of the queue.
+    pub(super) fn offset_at(&self, extent: &Extent, index: u64) -> Result<u64> {
+        let item = self.first_real(index..extent.end_entry)?;
+        Ok(item.map_or(extent.next, |(_, item)| item.queue_offset.get().max(extent.min)))
+    }
+
+    /// Returns where in `entries` the first one stands for which `is_left` is false, assuming that all for which it is
+    /// true come first; if they do not, some place in the range. It may stand at a filler before that entry.
+    pub(super) fn partition(
+        &self,
+        mut entries: Range<u64>,
+        mut is_left: impl FnMut(&QueueItem) -> Result<bool>,
+    ) -> Result<u64> {
+        while !entries.is_empty() {
+            let middle = entries.start + (entries.end - entries.start) / 2;
+            match self.first_real(middle..entries.end)? {
+                Some((index, item)) if is_left(&item)? => entries.start = index + 1,
+                _ => entries.end = middle,
+            }
+        }
+        Ok(entries.start)
+    }
+
+    /// Returns the first entry in a range that is no filler.
+    pub(super) fn first_real(&self, entries: Range<u64>) -> Result<Option<(u64, QueueItem)>> {
+        Ok(self.items(entries, 1)?.pop())
+    }
+
     /// Returns the first `max` entries of a range that are no fillers, each with its number.
     pub(super) fn items(&self, entries: Range<u64>, max: usize) -> Result<Vec<(u64, QueueItem)>> {
         let mut items = Vec::new();
@@ -284,7 +384,7 @@ impl ConsumeQueue {
     }
 
     /// Decodes what may be an entry.
-    pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, EntryError> {
+    pub(super) fn parse(&self, index: u64, bytes: &[u8]) -> Result<Option<QueueItem>, DecodeError> {
         // A batch entry begins with a plain one.
         let Some(entry) = QueueEntry::decode(bytes)? else { return Ok(None) };
         let batch = if self.files.is_batch { BatchEntry::decode(bytes)? } else { None };
@@ -295,12 +395,4 @@ impl ConsumeQueue {
             None => QueueItem { queue_offset: index.into(), count: 1, entry, store_ms: None },
         }))
     }
-}
-
-/// Refuses a topic that cannot be the name of a folder.
-pub(super) fn check_topic(topic: &str) -> Result<()> {
-    if is_folder_name(topic) {
-        return Ok(());
-    }
-    Err(Error::InvalidMessage { field: "topic", reason: format!("{topic:?} cannot be the name of a folder") })
 }

@@ -108,7 +108,8 @@ impl ConsumeQueue {
         for file in self.files.list()?.0.iter().filter(|file| !self.files.is_whole(file)) {
             if file.base.is_multiple_of(self.files.file_bytes()) {
                 let number = file.base / self.files.file_bytes();
-                writer.note(number..number + 1, true);
+                writer.note(Some(number));
+                writer.note(None);
                 self.files.open(number)?.set_len(self.files.file_bytes())?;
             } else {
                 self.remove_files(&mut writer, [file.base])?;

@@ -1,15 +1,16 @@
 //! The table of all queues of a store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::entry_files::{QueueSizes, Shared, folder};
-use super::queue::{ConsumeQueue, check_topic};
+use super::queue::ConsumeQueue;
 use crate::disk::{Listed, Storage};
 use crate::error::Result;
 use crate::format::names::is_folder_name;
+use crate::message::check_that;
 
 type Topics = HashMap<Arc<str>, Topic>;
 
@@ -23,14 +24,7 @@ pub(crate) struct QueueTable {
 #[derive(Debug, Default)]
 struct Topic {
     is_batch: bool,
-    /// In the order of their numbers.
-    queues: Vec<Arc<ConsumeQueue>>,
-}
-
-impl Topic {
-    fn find(&self, queue_id: i32) -> Result<usize, usize> {
-        self.queues.binary_search_by_key(&queue_id, |queue| queue.queue_id())
-    }
+    queues: BTreeMap<i32, Arc<ConsumeQueue>>,
 }
 
 impl QueueTable {
@@ -77,9 +71,7 @@ impl QueueTable {
     }
 
     pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
-        let topics = self.read();
-        let topic = topics.get(topic)?;
-        topic.find(queue_id).ok().map(|index| Arc::clone(&topic.queues[index]))
+        self.read().get(topic)?.queues.get(&queue_id).cloned()
     }
 
     /// Returns a queue, in memory only if it is new. An error if the topic cannot be a folder's name.
@@ -87,15 +79,11 @@ impl QueueTable {
         if let Some(queue) = self.get(topic, queue_id) {
             return Ok(queue);
         }
-        check_topic(topic)?;
+        check_that("topic", is_folder_name(topic), "it cannot name a folder")?;
         let mut topics = self.write();
         let (name, topic) = entry(&mut topics, topic);
-        let index = topic.find(queue_id).unwrap_or_else(|index| {
-            let queue = ConsumeQueue::new(&self.shared, name, queue_id, topic.is_batch);
-            topic.queues.insert(index, Arc::new(queue));
-            index
-        });
-        Ok(Arc::clone(&topic.queues[index]))
+        let create = || Arc::new(ConsumeQueue::new(&self.shared, name, queue_id, topic.is_batch));
+        Ok(Arc::clone(topic.queues.entry(queue_id).or_insert_with(create)))
     }
 
     /// Makes the queues of a topic batch queues. A topic that has plain queues stays as it is.
@@ -111,7 +99,7 @@ impl QueueTable {
 
     /// Returns all queues, by topic and number.
     pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
-        let mut queues: Vec<_> = self.read().values().flat_map(|topic| &topic.queues).cloned().collect();
+        let mut queues: Vec<_> = self.read().values().flat_map(|topic| topic.queues.values()).cloned().collect();
         queues.sort_by(|a, b| (a.topic(), a.queue_id()).cmp(&(b.topic(), b.queue_id())));
         queues
     }

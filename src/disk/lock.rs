@@ -18,11 +18,16 @@ static OPEN_HERE: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::defau
 
 /// The exclusive right to write a store's directory, given back when dropped.
 #[derive(Debug)]
-pub struct StoreLock {
-    key: PathBuf,
-    file: Option<File>,
+pub(crate) struct StoreLock {
+    // The descriptor goes first: after the table forgets the store, somebody may open it here and hold the lock.
+    file: File,
+    _entry: Entry,
     ours: bool,
 }
+
+/// A store's place in the table.
+#[derive(Debug)]
+struct Entry(PathBuf);
 
 impl StoreLock {
     /// Takes the lock of the store in `root`.
@@ -32,29 +37,26 @@ impl StoreLock {
         if !table().insert(key.clone()) {
             return Err(Error::Locked { path, holder: "this process has the store open already" });
         }
-        let mut lock = Self { key, file: None, ours: false };
+        let entry = Entry(key);
         let mode = if storage.info(&path)?.is_some() { OpenMode::ReadWrite } else { OpenMode::Create };
         let file = storage.open(&path, mode)?;
-        if !storage.try_lock(&file)? {
+        if !file.try_lock()? {
             return Err(Error::Locked { path, holder: "another process has the store open" });
         }
         let mut first = [0; 4];
-        lock.ours = file.read_at(&mut first, 0)? == first.len() && first == OURS;
-        lock.file = Some(file);
-        Ok(lock)
+        let ours = file.read_at(&mut first, 0)? == first.len() && first == OURS;
+        Ok(Self { file, _entry: entry, ours })
     }
 
     /// Was mqlog the last program that wrote this store?
-    #[must_use]
-    pub fn was_ours(&self) -> bool {
+    pub(crate) fn was_ours(&self) -> bool {
         self.ours
     }
 
     /// Marks the store as mqlog's, durably. Called before any other file changes.
     pub(crate) fn mark(&self) -> Result<()> {
-        let file = self.file.as_ref().expect("a lock that was taken holds its file");
-        file.write_at(&OURS, 0)?;
-        file.sync()
+        self.file.write_at(&OURS, 0)?;
+        self.file.sync()
     }
 
     /// Was mqlog the last program that wrote the store in `root`? Asks without taking the lock; and without touching
@@ -70,11 +72,9 @@ impl StoreLock {
     }
 }
 
-impl Drop for StoreLock {
+impl Drop for Entry {
     fn drop(&mut self) {
-        // The descriptor goes first: after the table forgets the store, somebody may open it here and hold the lock.
-        self.file = None;
-        table().remove(&self.key);
+        table().remove(&self.0);
     }
 }
 

@@ -7,6 +7,12 @@
 mod lock;
 mod overlay;
 mod real;
+#[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) mod simulated_crash;
+#[cfg(test)]
+mod simulated_state;
 mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -17,7 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use lock::StoreLock;
+pub(crate) use lock::StoreLock;
 pub(crate) use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub(crate) use storage::{File, Storage};
@@ -80,11 +86,6 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes an empty folder.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Lists a folder, sorted by name; a missing one is an error of kind `NotFound`.
     ///
     /// # Errors
@@ -95,18 +96,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn info(&self, path: &Path) -> io::Result<FileInfo>;
-    /// Returns the bytes free for this process on the disk of `dir`.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Is a store through a mapping into allocated blocks of this folder's file system certain not to fail?
     fn maps_safely(&self, dir: &Path) -> bool;
-    /// Takes the exclusive lock on byte 0 of a file that is open for writing; `false` if another process has it.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
 }
 
 /// An open file. All methods may be called from many threads.
@@ -146,8 +137,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>>;
-    /// For the lock: the operating system's file, where there is one.
-    fn as_std(&self) -> Option<&std::fs::File>;
+    /// Takes the exclusive lock on byte 0 of this file, open for writing; `false` if another process has it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn try_lock(&self) -> io::Result<bool>;
 }
 
 /// A mapped file.

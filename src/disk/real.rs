@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
@@ -44,10 +46,6 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir(dir)
-    }
-
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -64,14 +62,6 @@ impl Disk for RealDisk {
         Ok(file_info(&fs::metadata(path)?))
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        #[cfg(unix)]
-        let free = rustix::fs::statvfs(dir).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        #[cfg(windows)]
-        let free = Err(ErrorKind::Unsupported);
-        Ok(free?)
-    }
-
     fn maps_safely(&self, dir: &Path) -> bool {
         // ext4, xfs and tmpfs keep their promise that an allocated block can be written.
         #[cfg(target_os = "linux")]
@@ -79,20 +69,6 @@ impl Disk for RealDisk {
         #[cfg(not(target_os = "linux"))]
         let known = io::Result::Ok(false);
         known.unwrap_or(false)
-    }
-
-    /// On Unix a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
-    fn try_lock(&self, _path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        let file = file.as_std().expect("the real disk hands out the operating system's files");
-        #[cfg(unix)]
-        let locked = rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-        #[cfg(windows)]
-        let locked = file.try_lock();
-        match locked.map_err(io::Error::from) {
-            // The two answers of Unix to the second one who asks.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
-            locked => locked.map(|()| true),
-        }
     }
 }
 
@@ -193,13 +169,42 @@ impl DiskFile for RealFile {
         Ok(Box::new(RealMapping(map)))
     }
 
-    fn as_std(&self) -> Option<&File> {
-        Some(&self.0)
+    /// On Unix a POSIX record lock over the whole file, and so over byte 0, which is what RocketMQ locks.
+    fn try_lock(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        let locked = rustix::fs::fcntl_lock(&self.0, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        #[cfg(windows)]
+        let locked = self.0.try_lock();
+        match locked.map_err(io::Error::from) {
+            // The two answers of Unix to the second one who asks.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(false),
+            locked => locked.map(|()| true),
+        }
     }
 }
 
 #[derive(Debug)]
 struct RealMapping(MmapRaw);
+
+/// Where pages are larger the system refuses what is no multiple of them, and the hint has no effect.
+#[cfg(target_os = "linux")]
+const PAGE_BYTES: usize = 4096;
+
+impl RealMapping {
+    /// Takes whole pages out of the page tables, where they come back at their next use. Writing back a page that is
+    /// mapped interrupts every core that uses the mapping, once for each page; this does so once for all of them.
+    fn forget(&self, range: &Range<usize>) {
+        #[cfg(target_os = "linux")]
+        {
+            let (start, end) = (range.start.next_multiple_of(PAGE_BYTES), range.end / PAGE_BYTES * PAGE_BYTES);
+            if start < end {
+                // SAFETY: the mapping is shared and of a file, so its bytes stay in the page cache, and whoever reads
+                // or writes the range finds them there. Only a hint: what it does not reach is written back too.
+                let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            }
+        }
+    }
+}
 
 // SAFETY: `MmapRaw` keeps its mapping at one place until it is dropped, makes no reference into it, and was made
 // writable unless the mode was `Read`. That the file is not cut short by another program is a condition of the crate.
@@ -213,6 +218,7 @@ unsafe impl Mapping for RealMapping {
     }
 
     fn flush(&self, range: Range<usize>) -> io::Result<()> {
+        self.forget(&range);
         self.0.flush_range(range.start, range.len())
     }
 

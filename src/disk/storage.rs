@@ -24,10 +24,6 @@ impl Storage {
         Self::new(Arc::new(super::RealDisk))
     }
 
-    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
-    }
-
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<File> {
         let inner = self.disk.open(path, mode).map_err(|error| Error::io("open", path, None, error))?;
         Ok(File { path: path.into(), inner })
@@ -62,6 +58,16 @@ impl Storage {
         parent.map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 
+    /// Makes the name of a folder durable, unless the folder above is one that this process may not read: then somebody
+    /// else made it.
+    pub(crate) fn sync_name(&self, dir: &Path) -> Result<()> {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match parent.map_or(Ok(()), |parent| self.disk.sync_dir(parent)) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(Error::io("sync", dir, None, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.disk.rename(from, to).map_err(|error| Error::io("rename", from, None, error))
     }
@@ -73,10 +79,6 @@ impl Storage {
 
     pub(crate) fn maps_safely(&self, dir: &Path) -> bool {
         self.disk.maps_safely(dir)
-    }
-
-    pub(super) fn try_lock(&self, file: &File) -> Result<bool> {
-        self.disk.try_lock(&file.path, &*file.inner).map_err(|error| Error::io("lock", &file.path, None, error))
     }
 
     /// Reads a whole file of at most `limit` bytes; `None` if it is missing, cut at the limit if it is longer.
@@ -93,10 +95,15 @@ impl Storage {
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let mut temporary = path.to_path_buf();
         temporary.as_mut_os_string().push(".tmp");
-        let file = self.open(&temporary, OpenMode::Create)?;
+        self.write_and_rename(&temporary, path, bytes)
+    }
+
+    /// Writes a file durably under the first name, then gives it the second one, durably.
+    pub(crate) fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+        let file = self.open(temporary, OpenMode::Create)?;
         file.write_at(bytes, 0)?;
         file.sync()?;
-        self.rename(&temporary, path)?;
+        self.rename(temporary, path)?;
         path.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
@@ -152,6 +159,10 @@ impl File {
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.inner.sync().map_err(|error| Error::io("sync", &self.path, None, error))
+    }
+
+    pub(super) fn try_lock(&self) -> Result<bool> {
+        self.inner.try_lock().map_err(|error| Error::io("lock", &self.path, None, error))
     }
 
     pub(crate) fn map(&self, bytes: u64, mode: OpenMode) -> Result<Box<dyn Mapping>> {

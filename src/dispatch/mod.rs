@@ -7,7 +7,8 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::mem::replace;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -20,6 +21,7 @@ use crate::index_file::IndexSet;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
 
+use targets::Target;
 pub(crate) use targets::{
     DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, tags_code_of,
 };
@@ -38,14 +40,14 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) const ALL: Self = Self { queues: None, index: true };
 
-    fn has(&self, topic: &str, queue_id: i32) -> bool {
+    pub(crate) fn has(&self, topic: &str, queue_id: i32) -> bool {
         // The pair is made only for a repair: live dispatch feeds all.
         self.queues.as_ref().is_none_or(|queues| queues.contains(&(topic.to_owned(), queue_id)))
     }
 }
 
 /// How far dispatch is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DispatchCursor {
     pub(crate) at: LogOffset,
     /// Store time of the last record below.
@@ -55,9 +57,9 @@ pub(crate) struct DispatchCursor {
 /// Feeds queues and index from the log.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    log: CommitLog,
-    queues: Arc<QueueTable>,
-    index: Arc<IndexSet>,
+    pub(crate) log: CommitLog,
+    pub(crate) queues: Arc<QueueTable>,
+    pub(crate) index: Arc<IndexSet>,
     levels: DelayLevels,
     cursor: Mutex<DispatchCursor>,
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
@@ -66,16 +68,15 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        log: CommitLog,
-        queues: Arc<QueueTable>,
-        index: Arc<IndexSet>,
-        levels: DelayLevels,
-        cursor: DispatchCursor,
-    ) -> Self {
-        log.progress().begin_dispatched(cursor.at);
-        let (cursor, damages) = (Mutex::new(cursor), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused: AtomicU64::new(0), damages }
+    pub(crate) fn new(log: CommitLog, queues: Arc<QueueTable>, index: Arc<IndexSet>, levels: DelayLevels) -> Self {
+        let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { log, queues, index, levels, cursor, refused, damages }
+    }
+
+    /// Everything below `cursor` counts as dispatched.
+    pub(crate) fn begin(&self, cursor: DispatchCursor) {
+        *lock(&self.cursor) = cursor;
+        self.log.progress().begin_dispatched(cursor.at);
     }
 
     /// Dispatches up to about [`STEP_BYTES`] of what lies below `end`; returns how far dispatch is.
@@ -100,26 +101,38 @@ impl Dispatcher {
         lock(&self.cursor)
     }
 
-    /// Feeds chosen queues, and the index, from a range of the log. `progress` gets how far it is.
-    pub(crate) fn repair(
+    /// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.
+    /// `progress` gets how far it is.
+    pub(crate) fn compare(
         &self,
         selection: &Selection,
         range: Range<LogOffset>,
         progress: &mut dyn FnMut(DispatchCursor) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<(String, i32)>> {
+        let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
+        let compared: Vec<_> = self.queues.all().into_iter().filter(is_chosen).collect();
+        compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
         let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
         while cursor.at < range.end {
             cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
         }
-        Ok(())
+        let mut repaired = Vec::new();
+        for queue in compared {
+            if queue.finish_rebuild()? {
+                repaired.push(name_of(&queue));
+            }
+            raise(&queue, queue.range().end);
+        }
+        Ok(repaired)
     }
 
     /// Is a queue's entry the one that dispatch makes for a record?
     pub(crate) fn is_entry_of(&self, record: &RecordView<'_>, queue: (&str, i32), item: &QueueItem) -> bool {
         let (entry, mut fits) = (&item.entry, false);
         for_each_target(record, |target| {
-            let count = if self.queues.is_batch(queue.0) { target.count } else { 1 };
+            // Entries of batch queues have a time.
+            let count = if item.store_ms.is_some() { target.count } else { 1 };
             fits |= (&*target.topic, target.queue_id) == queue
                 && (target.queue_offset, u32::from(count)) == (item.queue_offset.get(), item.count);
         });
@@ -138,36 +151,29 @@ impl Dispatcher {
         lock(&self.damages).clone()
     }
 
-    fn feed(
-        &self,
-        from: DispatchCursor,
-        end: LogOffset,
-        max_bytes: u64,
-        selection: &Selection,
-    ) -> Result<DispatchCursor> {
+    fn feed(&self, from: DispatchCursor, end: LogOffset, bytes: u64, selection: &Selection) -> Result<DispatchCursor> {
         let mut runs = Runs::default();
         let mut store_ms = from.store_ms;
-        let at = self.log.walk(from.at, end, max_bytes, &mut |walked| {
+        let at = self.log.walk(from.at, end, bytes, &mut |walked| {
             match walked {
                 Walked::Record(record) => {
                     store_ms = record.store_ms();
                     self.feed_record(&record, selection, &mut runs)?;
                 }
-                Walked::Damaged(corruption) => self.note_damage(corruption),
+                Walked::Damaged(corruption) => {
+                    let mut damages = lock(&self.damages);
+                    if !damages.contains(&corruption) {
+                        damages.push(corruption);
+                    }
+                }
+                Walked::Blank(_) => {}
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })?;
         for run in runs.all {
             self.append(&run)?;
         }
         Ok(DispatchCursor { at, store_ms })
-    }
-
-    fn note_damage(&self, corruption: Corruption) {
-        let mut damages = lock(&self.damages);
-        if !damages.contains(&corruption) {
-            damages.push(corruption);
-        }
     }
 
     fn feed_record(&self, record: &RecordView<'_>, selection: &Selection, runs: &mut Runs) -> Result<()> {
@@ -184,21 +190,24 @@ impl Dispatcher {
             if target.is_batch {
                 self.queues.mark_batch(&target.topic);
             }
+            if !target.is_batch && runs.extend_last(&target, entry) {
+                return;
+            }
             fed = self.queues.get_or_create(&target.topic, target.queue_id).and_then(|queue| {
                 if !self.queues.is_batch(&target.topic) {
-                    return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
+                    let full = runs.push(queue, target.queue_offset, entry);
+                    return full.map_or(Ok(()), |run| self.append(&run));
                 }
-                self.append_batch(
-                    &queue,
-                    &BatchEntry {
-                        log_offset: entry.log_offset,
-                        record_bytes: entry.record_bytes,
-                        tags_code: entry.tags_code,
-                        store_ms: record.store_ms(),
-                        base: target.queue_offset,
-                        count: target.count,
-                    },
-                )
+                let entry = BatchEntry {
+                    log_offset: entry.log_offset,
+                    record_bytes: entry.record_bytes,
+                    tags_code: entry.tags_code,
+                    store_ms: record.store_ms(),
+                    base: target.queue_offset,
+                    count: target.count,
+                };
+                let append = || queue.append_batch(&entry);
+                self.settle(append(), &queue, append)
             });
         });
         fed?;
@@ -215,46 +224,46 @@ impl Dispatcher {
     }
 
     fn append(&self, run: &Run) -> Result<()> {
-        match run.queue.append(QueueOffset::new(run.from), &run.entries) {
+        let append = || run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop);
+        match append() {
             Err(Error::OutOfOrder { .. }) if run.entries.len() > 1 => {
                 // Something in the run does not fit what is there: find out which.
-                for (entry, from) in run.entries.iter().zip(run.from..) {
-                    self.append(&Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })?;
-                }
-                Ok(())
+                let each = run.entries.iter().zip(run.from..);
+                each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
+                    .try_for_each(|run| self.append(&run))
             }
-            Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                // The messages between were lost with their records, in a log that was damaged.
-                run.queue
-                    .skip_to(QueueOffset::new(run.from))
-                    .and_then(|()| run.queue.append(QueueOffset::new(run.from), &run.entries).map(drop))
-                    .or_else(|error| self.refuse(error))
-            }
-            Err(error) => self.refuse(error),
-            Ok(_) => Ok(()),
+            done => self.settle(done, &run.queue, append),
         }
     }
 
-    fn append_batch(&self, queue: &ConsumeQueue, entry: &BatchEntry) -> Result<()> {
-        match queue.append_batch(entry) {
+    /// Puts right what came of an append.
+    fn settle(&self, done: Result<()>, queue: &ConsumeQueue, again: impl FnOnce() -> Result<()>) -> Result<()> {
+        let done = match done {
+            // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                let skipped = queue.skip_to(QueueOffset::new(entry.base));
-                skipped.and_then(|()| queue.append_batch(entry)).or_else(|error| self.refuse(error))
+                queue.skip_to(QueueOffset::new(given)).and_then(|()| again())
             }
-            Err(error) => self.refuse(error),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
-    fn refuse(&self, error: Error) -> Result<()> {
-        match error {
-            Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. } => {
+            done => done,
+        };
+        match done {
+            // Two records of a foreign log may claim the same queue offset: the first one keeps it, as in RocketMQ.
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. } | Error::Unsupported { .. }) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            other => Err(other),
+            done => done,
         }
+    }
+}
+
+pub(crate) fn name_of(queue: &ConsumeQueue) -> (String, i32) {
+    (queue.topic().to_owned(), queue.queue_id())
+}
+
+/// Moves a queue's cursor at least to `next`; nobody appends to the queue meanwhile.
+pub(crate) fn raise(queue: &ConsumeQueue, next: QueueOffset) {
+    if queue.cursor().next() < next {
+        queue.cursor().set(next);
     }
 }
 
@@ -271,28 +280,31 @@ struct Run {
 struct Runs {
     all: Vec<Run>,
     by_queue: HashMap<*const ConsumeQueue, usize>,
+    last: usize,
 }
 
 impl Runs {
-    fn push(
-        &mut self,
-        queue: Arc<ConsumeQueue>,
-        offset: u64,
-        entry: QueueEntry,
-        append: impl Fn(&Run) -> Result<()>,
-    ) -> Result<()> {
-        let Some(&index) = self.by_queue.get(&Arc::as_ptr(&queue)) else {
-            self.by_queue.insert(Arc::as_ptr(&queue), self.all.len());
-            self.all.push(Run { queue, from: offset, entries: vec![entry] });
-            return Ok(());
-        };
-        let run = &mut self.all[index];
-        if run.from + run.entries.len() as u64 != offset {
-            append(run)?;
-            run.entries.clear();
-            run.from = offset;
+    /// Adds an entry to the run that the last entry went to, if it follows there; most do, and need no look-up.
+    fn extend_last(&mut self, target: &Target<'_>, entry: QueueEntry) -> bool {
+        let Some(run) = self.all.get_mut(self.last) else { return false };
+        let fits = (run.queue.queue_id(), run.queue.topic()) == (target.queue_id, &*target.topic)
+            && run.from + run.entries.len() as u64 == target.queue_offset;
+        if fits {
+            run.entries.push(entry);
         }
-        run.entries.push(entry);
-        Ok(())
+        fits
+    }
+
+    /// Adds an entry; returns the queue's run so far if the entry does not follow it.
+    fn push(&mut self, queue: Arc<ConsumeQueue>, offset: u64, entry: QueueEntry) -> Option<Run> {
+        let index = *self.by_queue.entry(Arc::as_ptr(&queue)).or_insert(self.all.len());
+        self.last = index;
+        let begin = || Run { queue, from: offset, entries: vec![entry] };
+        match self.all.get_mut(index) {
+            None => self.all.push(begin()),
+            Some(run) if run.from + run.entries.len() as u64 == offset => run.entries.push(entry),
+            Some(run) => return Some(replace(run, begin())),
+        }
+        None
     }
 }

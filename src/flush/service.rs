@@ -10,9 +10,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{self, Thread};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{FlushPolicy, FlushTarget};
@@ -20,6 +18,9 @@ use crate::drive::{Drive, Pumped, Task, Waker, catch_panic};
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::progress::{Poison, lock};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, OnceLock};
 
 type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
@@ -88,31 +89,23 @@ impl FlushService {
             flusher: OnceLock::new(),
             queue: Mutex::default(),
         });
-        let mut service = Self { group: Arc::clone(&group), task: None };
-        if drive == Drive::Threads && service.group.policy != FlushPolicy::Manual {
-            let mut due = None;
-            let task = Task::start("flush", drive, move || group.pump(&mut due))?;
-            service.group.flusher.get_or_init(|| task.waker());
-            service.task = Some(task);
+        let mut task = None;
+        if drive == Drive::Threads && group.policy != FlushPolicy::Manual {
+            let (pumped, mut due) = (Arc::clone(&group), None);
+            let started = Task::start("flush", drive, move || pumped.pump(&mut due))?;
+            group.flusher.get_or_init(|| started.waker());
+            task = Some(started);
         }
-        Ok(service)
-    }
-
-    /// Returns the policy.
-    #[must_use]
-    pub fn policy(&self) -> &FlushPolicy {
-        &self.group.policy
+        Ok(Self { group, task })
     }
 
     /// Returns the end of what is durable.
     #[doc(alias = "flushedWhere")]
-    #[must_use]
     pub fn durable_offset(&self) -> LogOffset {
         self.group.durable()
     }
 
     /// Returns how often the target was flushed with success.
-    #[must_use]
     pub fn syncs(&self) -> u64 {
         self.group.syncs.load(Ordering::Relaxed)
     }
@@ -245,13 +238,8 @@ impl Drop for FlushService {
 
 impl fmt::Debug for FlushService {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "FlushService({:?}, {} durable, {} syncs)",
-            self.policy(),
-            self.durable_offset(),
-            self.syncs()
-        )
+        let (durable, syncs) = (self.durable_offset(), self.syncs());
+        write!(formatter, "FlushService({:?}, {durable} durable, {syncs} syncs)", self.group.policy)
     }
 }
 
@@ -314,7 +302,7 @@ impl Group {
             drop(queue);
             return self.lead(end);
         }
-        let slot = Slot::of_this_thread();
+        let slot = Arc::new(Slot { thread: thread::current(), turn: AtomicU8::new(Slot::WAITING) });
         queue.threads.push((end, Arc::clone(&slot)));
         drop(queue);
         if slot.wait() {
@@ -339,17 +327,19 @@ impl Group {
 
     /// Wakes the flush thread if it sleeps.
     fn wake_flusher(&self) {
-        if let Some(flusher) = self.flusher.get() {
-            flusher.wake();
-        }
+        self.flusher.get().into_iter().for_each(|flusher| flusher.wake());
     }
 
     /// The flush thread's pump; `due` is when it flushes next under [`FlushPolicy::Async`].
     fn pump(&self, due: &mut Option<Instant>) -> Result<Pumped> {
-        let FlushPolicy::Async { interval, unflushed_bytes, .. } = self.policy else { return self.pump_asked() };
         if lock(&self.queue).closed {
             return Ok(Pumped::Idle(None));
         }
+        let FlushPolicy::Async { interval, unflushed_bytes, .. } = self.policy else {
+            let is_asked = self.asked.load(Ordering::Acquire) && !self.leading.load(Ordering::Relaxed);
+            let has_work = is_asked && self.unflushed_bytes() > 0;
+            return if has_work { self.flush(false).map(|()| Pumped::Again) } else { Ok(Pumped::Idle(None)) };
+        };
         let now = Instant::now();
         let due = due.get_or_insert(now + interval);
         if now >= *due || self.unflushed_bytes() > unflushed_bytes {
@@ -357,15 +347,6 @@ impl Group {
             self.flush(false)?;
         }
         Ok(Pumped::Idle(Some(due.saturating_duration_since(Instant::now()))))
-    }
-
-    /// The flush thread's pump under [`FlushPolicy::Sync`].
-    fn pump_asked(&self) -> Result<Pumped> {
-        let idle = !self.asked.load(Ordering::Acquire) || self.leading.load(Ordering::Relaxed);
-        if idle || self.unflushed_bytes() == 0 || lock(&self.queue).closed {
-            return Ok(Pumped::Idle(None));
-        }
-        self.flush(false).map(|()| Pumped::Again)
     }
 
     /// Tells what is known of everything below `end`: durable, lost, or `None` while that is open.
@@ -445,18 +426,6 @@ impl Slot {
     const WAITING: u8 = 0;
     const LEAD: u8 = 1;
     const DONE: u8 = 2;
-
-    /// Returns this thread's slot, waiting. A thread waits at one place at a time, so it needs only one.
-    fn of_this_thread() -> Arc<Self> {
-        fn new() -> Arc<Slot> {
-            Arc::new(Slot { thread: thread::current(), turn: AtomicU8::new(Slot::WAITING) })
-        }
-        thread_local!(static SLOT: Arc<Slot> = new());
-        // A thread that is ending may have lost its slot already.
-        let slot = SLOT.try_with(Arc::clone).unwrap_or_else(|_| new());
-        slot.turn.store(Self::WAITING, Ordering::Relaxed);
-        slot
-    }
 
     /// Waits for the turn; `true` to lead, `false` when the outcome is known.
     fn wait(&self) -> bool {

@@ -163,7 +163,7 @@ fn an_offset_above_the_tail_is_refused() {
 #[test]
 fn no_wake_up_is_lost_among_many_threads() {
     const THREADS: u64 = 16;
-    const ROUNDS: u64 = 3_000;
+    const ROUNDS: u64 = if cfg!(miri) { 20 } else { 3_000 };
     for drive in [Drive::Threads, Drive::Manual] {
         let (fake, service) = start(FlushPolicy::Sync, drive);
         let called = Arc::new(AtomicU64::new(0));
@@ -199,7 +199,7 @@ fn no_wake_up_is_lost_among_many_threads() {
 #[test]
 fn what_is_only_appended_is_flushed_by_the_thread() {
     let (fake, service) = start(FlushPolicy::Sync, Drive::Threads);
-    for _ in 0..5_000 {
+    for _ in 0..if cfg!(miri) { 50 } else { 5_000 } {
         let end = fake.append(1);
         service.appended();
         spin_until(|| service.durable_offset() >= end);
@@ -424,7 +424,7 @@ fn close_flushes_the_rest_and_refuses_what_comes_later() {
 
 #[test]
 fn a_flush_against_close_ends_durable_or_refused() {
-    for _ in 0..300 {
+    for _ in 0..if cfg!(miri) { 10 } else { 300 } {
         let (fake, service) = start(FlushPolicy::Sync, Drive::Threads);
         let calls_at_close = OnceLock::new();
         thread::scope(|scope| {
@@ -509,7 +509,7 @@ fn numbers_that_make_no_sense_are_refused() {
 fn what_a_wait_costs() {
     for threads in [1, 4, 16, 64] {
         let (fake, service) = start(FlushPolicy::Sync, Drive::Threads);
-        let rounds = 2_000_000 / (threads * threads);
+        let rounds = if cfg!(miri) { 5 } else { 2_000_000 / (threads * threads) };
         let begin = std::time::Instant::now();
         thread::scope(|scope| {
             for _ in 0..threads {

@@ -5,6 +5,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
+use super::fields::{DecodeError, expect, first_bytes, length};
 use super::properties::VALUE_END;
 
 const FLAG_AT: usize = 12;
@@ -15,34 +16,12 @@ const MIN_ITEM_BYTES: usize = BODY_AT + 2;
 
 /// Why bytes are not a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BatchError {
-    /// The batch ends before its last message does.
-    #[error("the message at {at} needs {need} bytes, the batch has {have} more")]
-    TooShort {
-        /// The position of the message in the batch.
-        at: usize,
-        /// The bytes that the message needs.
-        need: usize,
-        /// The bytes from its first to the batch's end.
-        have: usize,
-    },
-    /// A length is negative, or larger than its message.
-    #[error("the {field} of the message at {at} is {value}")]
-    Length {
-        /// The position of the message in the batch.
-        at: usize,
-        /// The field's name in this crate.
-        field: &'static str,
-        /// What is stored.
-        value: i64,
-    },
-    /// There are more messages than allowed.
-    #[error("the batch has more than {limit} messages")]
-    TooMany {
-        /// The most messages that are allowed.
-        limit: usize,
-    },
+#[error("the message at {at}: {source}")]
+pub struct BatchError {
+    /// The position of the message in the batch.
+    pub at: usize,
+    /// What is wrong with it.
+    pub source: DecodeError,
 }
 
 /// One message of a batch.
@@ -91,14 +70,12 @@ impl BatchItem<'_> {
 
 /// Returns the messages of a batch; nothing follows an error.
 pub fn batch_items(body: &[u8]) -> impl Iterator<Item = Result<BatchItem<'_>, BatchError>> {
-    let mut at = 0;
+    let mut next = 0;
     std::iter::from_fn(move || {
-        if at == body.len() {
-            return None;
-        }
-        let item = decode_item(body, at);
-        at = item.as_ref().map_or(body.len(), |item| at + item.item_bytes());
-        Some(item)
+        let at = next;
+        let item = (at < body.len()).then(|| decode_item(&body[at..]))?;
+        next = item.as_ref().map_or(body.len(), |item| at + item.item_bytes());
+        Some(item.map_err(|source| BatchError { at, source }))
     })
 }
 
@@ -106,44 +83,29 @@ pub fn batch_items(body: &[u8]) -> impl Iterator<Item = Result<BatchItem<'_>, Ba
 ///
 /// # Errors
 ///
-/// - [`BatchError::TooShort`] or [`BatchError::Length`] if the bytes are not a batch
-/// - [`BatchError::TooMany`] if there are more than `limit`
+/// - [`BatchError`] if the bytes are not a batch
+/// - [`BatchError`] with [`DecodeError::Length`] if there are more than `limit`; it names the first one too many
 pub fn batch_count(body: &[u8], limit: usize) -> Result<usize, BatchError> {
-    batch_items(body).try_fold(0, |count, item| {
-        item?;
-        if count < limit { Ok(count + 1) } else { Err(BatchError::TooMany { limit }) }
-    })
+    let (mut count, mut at) = (0, 0);
+    for item in batch_items(body) {
+        let item = item?;
+        count += 1;
+        length("number of messages", count, limit).map_err(|source| BatchError { at, source })?;
+        at += item.item_bytes();
+    }
+    Ok(count as usize)
 }
 
-fn decode_item(batch: &[u8], at: usize) -> Result<BatchItem<'_>, BatchError> {
-    let bytes = &batch[at..];
-    let too_short = |need| BatchError::TooShort { at, need, have: bytes.len() };
-    if bytes.len() < MIN_ITEM_BYTES {
-        return Err(too_short(MIN_ITEM_BYTES));
-    }
-    let total = BigEndian::read_i32(bytes);
-    let item_bytes = length(at, "length", total, i32::MAX as usize)?;
-    if item_bytes > bytes.len() {
-        return Err(too_short(item_bytes));
-    }
-    let wrong_length = BatchError::Length { at, field: "length", value: total.into() };
-    let free = item_bytes.checked_sub(MIN_ITEM_BYTES).ok_or(wrong_length)?;
-    let body_bytes = length(at, "body length", BigEndian::read_i32(&bytes[BODY_LENGTH_AT..]), free)?;
-    let body_end = BODY_AT + body_bytes;
-    let stored = BigEndian::read_i16(&bytes[body_end..]).into();
-    if length(at, "properties length", stored, free - body_bytes)? != free - body_bytes {
-        return Err(wrong_length);
-    }
-    Ok(BatchItem {
-        flag: BigEndian::read_i32(&bytes[FLAG_AT..]),
-        body: &bytes[BODY_AT..body_end],
-        properties: &bytes[body_end + 2..item_bytes],
-    })
-}
-
-fn length(at: usize, field: &'static str, stored: i32, limit: usize) -> Result<usize, BatchError> {
-    let length = usize::try_from(stored).ok().filter(|length| *length <= limit);
-    length.ok_or(BatchError::Length { at, field, value: stored.into() })
+fn decode_item(bytes: &[u8]) -> Result<BatchItem<'_>, DecodeError> {
+    let total = length("length", BigEndian::read_i32(first_bytes(bytes, MIN_ITEM_BYTES)?), i32::MAX as usize)?;
+    let item = first_bytes(bytes, total)?;
+    expect(total >= MIN_ITEM_BYTES, "length", total, MIN_ITEM_BYTES)?;
+    let free = total - MIN_ITEM_BYTES;
+    let body_bytes = length("body length", BigEndian::read_i32(&item[BODY_LENGTH_AT..]), free)?;
+    let (body, properties) = item[BODY_AT..].split_at(body_bytes);
+    let properties_bytes = length("properties length", BigEndian::read_i16(properties).into(), free - body_bytes)?;
+    expect(properties_bytes == free - body_bytes, "length", total, MIN_ITEM_BYTES + body_bytes + properties_bytes)?;
+    Ok(BatchItem { flag: BigEndian::read_i32(&item[FLAG_AT..]), body, properties: &properties[2..] })
 }
 
 /// Appends a message to a batch.

@@ -1,7 +1,6 @@
 //! RocketMQ's `checkpoint` file: how far its flushing had come.
 
-pub use super::fields::EntryError;
-use super::fields::structure;
+use super::fields::{DecodeError, structure};
 
 structure! {
     /// What the checkpoint file holds.
@@ -29,23 +28,18 @@ structure! {
     /// # Source
     ///
     /// RocketMQ's `StoreCheckpoint`.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    #[doc(alias = "StoreCheckpoint")]
-    pub struct Checkpoint {
+    #[derive(Default)]
+    #[doc(alias("StoreCheckpoint", "physicMsgTimestamp", "logicsMsgTimestamp", "indexMsgTimestamp", "confirmPhyOffset"))]
+    pub struct Checkpoint: 40, pub decode {
         /// Store time of the last flushed record, in ms since 1970.
-        #[doc(alias = "physicMsgTimestamp")]
         pub log_ms: i64,
         /// Store time of the last flushed queue entry, in ms since 1970.
-        #[doc(alias = "logicsMsgTimestamp")]
         pub queue_ms: i64,
         /// End time of the last full index file, in ms since 1970.
-        #[doc(alias = "indexMsgTimestamp")]
         pub index_ms: i64,
         /// How far the master's log is flushed, as a slave knows it.
-        #[doc(alias = "masterFlushedOffset")]
         pub master_flushed_offset: i64,
         /// How far the log is confirmed by its replicas.
-        #[doc(alias = "confirmPhyOffset")]
         pub confirm_offset: i64,
     }
 }
@@ -53,15 +47,4 @@ structure! {
 impl Checkpoint {
     /// Bytes of the file.
     pub const FILE_BYTES: usize = 4096;
-
-    /// Reads the fields from the beginning of the file; any numbers are taken.
-    ///
-    /// # Errors
-    ///
-    /// [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES).
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        Self::read(bytes)
-    }
 }
-
-const _: () = assert!(Checkpoint::BYTES == 40);

@@ -1,7 +1,6 @@
 //! The index file: a header, slots, and entries chained from the slots.
 
-pub use super::fields::EntryError;
-use super::fields::structure;
+use super::fields::{DecodeError, structure};
 
 /// Bytes of a slot: the number of its newest entry, 0 for none.
 pub const SLOT_BYTES: usize = 4;
@@ -32,26 +31,20 @@ structure! {
     /// # Source
     ///
     /// RocketMQ's `IndexHeader`.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    #[doc(alias = "INDEX_HEADER_SIZE")]
-    pub struct IndexHeader {
+    #[doc(alias("INDEX_HEADER_SIZE", "beginTimestamp", "endTimestamp", "beginPhyOffset", "endPhyOffset"))]
+    #[doc(alias("hashSlotCount", "indexCount"))]
+    pub struct IndexHeader: 40, read {
         /// Store time of the first entry's record, in ms since 1970.
-        #[doc(alias = "beginTimestamp")]
         pub begin_ms: i64,
         /// Store time of the last entry's record, in ms since 1970.
-        #[doc(alias = "endTimestamp")]
         pub end_ms: i64,
         /// Log offset of the first entry's record.
-        #[doc(alias = "beginPhyOffset")]
         pub begin_offset: u64 = "begin offset",
         /// Log offset of the last entry's record.
-        #[doc(alias = "endPhyOffset")]
         pub end_offset: u64 = "end offset",
         /// Slots in use.
-        #[doc(alias = "hashSlotCount")]
         pub slot_count: u32 = "slot count",
         /// Number of the next entry.
-        #[doc(alias = "indexCount")]
         pub next_entry: u32 = "next entry",
     }
 }
@@ -68,15 +61,13 @@ impl IndexHeader {
     ///
     /// # Errors
     ///
-    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
-    /// - [`EntryError::Negative`] if an offset or a number of entries or slots is
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+    /// - [`DecodeError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
+    /// - [`DecodeError::Negative`] if an offset or a number of entries or slots is
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let header = Self::read(bytes)?;
         Ok(Self { next_entry: header.next_entry.max(1), ..header })
     }
 }
-
-const _: () = assert!(IndexHeader::BYTES == 40);
 
 structure! {
     /// An entry of an index file: one key of one message.
@@ -101,34 +92,18 @@ structure! {
     /// # Source
     ///
     /// RocketMQ's `IndexFile.putKey`.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct IndexEntry {
+    #[doc(alias("timeDiff", "prevIndex"))]
+    pub struct IndexEntry: 20, pub decode {
         /// The key's hash.
         pub hash: u32 = "hash",
         /// The record's position in the log.
         pub log_offset: u64 = "log offset",
         /// Seconds from the file's begin time to the record's store time.
-        #[doc(alias = "timeDiff")]
         pub seconds: i32,
         /// The number of the slot's entry before this one, 0 for none.
-        #[doc(alias = "prevIndex")]
         pub previous: u32 = "previous entry",
     }
 }
-
-impl IndexEntry {
-    /// Decodes the entry at the first byte of `bytes`.
-    ///
-    /// # Errors
-    ///
-    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
-    /// - [`EntryError::Negative`] if the hash, the offset or the previous number is
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        Self::read(bytes)
-    }
-}
-
-const _: () = assert!(IndexEntry::BYTES == 20);
 
 /// Where slots and entries are in an index file: its two numbers are not stored in it.
 ///
@@ -144,12 +119,11 @@ const _: () = assert!(IndexEntry::BYTES == 20);
 /// assert_eq!(layout.slot_at(1_937_772), 7_751_128);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(alias("maxHashSlotNum", "maxIndexNum"))]
 pub struct IndexLayout {
     /// Slots of the file.
-    #[doc(alias = "maxHashSlotNum")]
     pub slots: u32,
     /// Entries of the file, the unused number 0 included.
-    #[doc(alias = "maxIndexNum")]
     pub entries: u32,
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::record_layout::{read_address, read_host, write_host};
+use super::fields::{DecodeError, Number, read_address, write_address};
 
 /// Why a text is not a message id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,12 +18,9 @@ pub enum MessageIdError {
     /// A byte is not a hexadecimal digit.
     #[error("no hexadecimal digit at {0}")]
     Digit(usize),
-    /// The port is more than 65,535 or negative.
-    #[error("{0} is not a port")]
-    Port(i32),
-    /// The log offset is negative.
-    #[error("the log offset is negative: {0}")]
-    LogOffset(i64),
+    /// The port is more than 65,535 or negative, or the log offset is negative.
+    #[error(transparent)]
+    Field(#[from] DecodeError),
 }
 
 /// The offset message id: the host of the store, and the record's place in its log.
@@ -63,7 +60,7 @@ pub struct OffsetMessageId {
 impl fmt::Display for OffsetMessageId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = [0; 28];
-        let host_bytes = write_host(&mut bytes, self.host);
+        let host_bytes = self.host.write(&mut bytes);
         BigEndian::write_u64(&mut bytes[host_bytes..], self.log_offset);
         write_hex(formatter, &bytes[..host_bytes + 8])
     }
@@ -74,11 +71,9 @@ impl FromStr for OffsetMessageId {
 
     fn from_str(text: &str) -> Result<Self, MessageIdError> {
         let bytes = parse_hex(text)?;
-        let (host, log_offset) = bytes.split_last_chunk::<8>().expect("an id is longer");
-        let host = read_host(host).map_err(MessageIdError::Port)?;
-        let log_offset = i64::from_be_bytes(*log_offset);
-        let log_offset = u64::try_from(log_offset).map_err(|_| MessageIdError::LogOffset(log_offset))?;
-        Ok(Self { host, log_offset })
+        let (mut host, mut log_offset) = bytes.split_at(bytes.len() - 8);
+        let host = SocketAddr::take(&mut host, "port")?;
+        Ok(Self { host, log_offset: u64::take(&mut log_offset, "log offset")? })
     }
 }
 
@@ -127,10 +122,9 @@ pub struct UniqueId {
 
 impl fmt::Display for UniqueId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            IpAddr::V4(address) => write_hex(formatter, &address.octets())?,
-            IpAddr::V6(address) => write_hex(formatter, &address.octets())?,
-        }
+        let mut bytes = [0; 16];
+        let address_bytes = write_address(&mut bytes, self.address);
+        write_hex(formatter, &bytes[..address_bytes])?;
         let Self { process, loader_hash, time_ms, counter, .. } = self;
         write!(formatter, "{process:04X}{loader_hash:08X}{time_ms:08X}{counter:04X}")
     }
@@ -186,8 +180,14 @@ mod tests {
             assert_eq!(parse(&UNIQUE[..have]), Err(MessageIdError::Length(have)));
         }
         assert_eq!(parse("0A00000100002A9F00000000000000G7"), Err(MessageIdError::Digit(30)));
-        assert_eq!(parse("0A00000100012A9F00000000000000A7"), Err(MessageIdError::Port(0x1_2A9F)));
-        assert_eq!(parse("0A00000100002A9FFFFFFFFFFFFFFFFF"), Err(MessageIdError::LogOffset(-1)));
+        assert_eq!(
+            parse("0A00000100012A9F00000000000000A7"),
+            Err(DecodeError::Length { field: "port", value: 0x1_2A9F, limit: 65_535 }.into())
+        );
+        assert_eq!(
+            parse("0A00000100002A9FFFFFFFFFFFFFFFFF"),
+            Err(DecodeError::Negative { field: "log offset", value: -1 }.into())
+        );
     }
 
     proptest! {

@@ -125,9 +125,7 @@
 //! - The index stores no keys, only hashes: whoever finds an entry has to compare the key with the record's.
 
 mod fields;
-mod record_fields;
 mod record_layout;
-mod record_view;
 
 pub mod batch;
 pub mod checkpoint;
@@ -141,3 +139,5 @@ pub mod record;
 
 #[cfg(test)]
 mod tests;
+
+pub use fields::DecodeError;

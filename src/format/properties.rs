@@ -17,16 +17,8 @@ pub const KEYS: &str = "KEYS";
 pub const TAGS: &str = "TAGS";
 /// The id that the producer gave the message.
 pub const UNIQ_KEY: &str = "UNIQ_KEY";
-/// Whether the producer waits until the message is stored.
-pub const WAIT: &str = "WAIT";
 /// The delay level.
 pub const DELAY: &str = "DELAY";
-/// The topic that a delayed or prepared message goes to.
-pub const REAL_TOPIC: &str = "REAL_TOPIC";
-/// The queue that a delayed or prepared message goes to.
-pub const REAL_QID: &str = "REAL_QID";
-/// The name of the broker's cluster, which the broker adds.
-pub const CLUSTER: &str = "CLUSTER";
 /// The number of messages in an inner batch.
 pub const INNER_NUM: &str = "INNER_NUM";
 /// The queue offset of an inner batch's first message, which the store adds.

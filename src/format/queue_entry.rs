@@ -2,8 +2,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-pub use super::fields::EntryError;
-use super::fields::{first, structure};
+use super::fields::{DecodeError, expect, first_bytes, structure};
 
 structure! {
     /// One message in a queue: where its record is.
@@ -28,9 +27,8 @@ structure! {
     /// # Source
     ///
     /// RocketMQ's `ConsumeQueue.putMessagePositionInfo`.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     #[doc(alias = "CQ_STORE_UNIT")]
-    pub struct QueueEntry {
+    pub struct QueueEntry: 20, read {
         /// The record's position in the log.
         pub log_offset: u64 = "log offset",
         /// The record's length.
@@ -49,9 +47,9 @@ impl QueueEntry {
     ///
     /// # Errors
     ///
-    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
-    /// - [`EntryError::Negative`] if the offset or the length is
-    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
+    /// - [`DecodeError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
+    /// - [`DecodeError::Negative`] if the offset or the length is
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
         let entry = Self::read(bytes)?;
         Ok((entry.record_bytes != 0).then_some(entry))
     }
@@ -61,8 +59,6 @@ impl QueueEntry {
         self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0
     }
 }
-
-const _: () = assert!(QueueEntry::BYTES == 20);
 
 /// The place of an [`ExtensionUnit`], as a queue entry holds it in place of the hash of the tags.
 ///
@@ -75,7 +71,7 @@ const _: () = assert!(QueueEntry::BYTES == 20);
 /// let address = ExtensionAddress::new(100).expect("small enough");
 /// assert_eq!(address.to_tags_code(), i64::MIN + 100);
 /// assert_eq!(ExtensionAddress::from_tags_code(i64::MIN + 100), Some(address));
-/// assert!(!ExtensionAddress::is_address(i32::MIN.into()));
+/// assert_eq!(ExtensionAddress::from_tags_code(i32::MIN.into()), None);
 /// ```
 ///
 /// # Source
@@ -94,14 +90,9 @@ impl ExtensionAddress {
         if offset <= Self::MAX_TAGS_CODE.wrapping_sub(i64::MIN) as u64 { Some(Self(offset)) } else { None }
     }
 
-    /// Tells whether an entry's tags code is an address.
-    pub const fn is_address(tags_code: i64) -> bool {
-        tags_code <= Self::MAX_TAGS_CODE
-    }
-
     /// Returns the address in an entry's tags code, or `None` if it is a hash or a time.
     pub const fn from_tags_code(tags_code: i64) -> Option<Self> {
-        if Self::is_address(tags_code) { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
+        if tags_code <= Self::MAX_TAGS_CODE { Some(Self(tags_code.wrapping_sub(i64::MIN) as u64)) } else { None }
     }
 
     /// Returns what an entry holds.
@@ -182,26 +173,20 @@ impl<'a> ExtensionUnit<'a> {
     ///
     /// # Errors
     ///
-    /// - [`EntryError::TooShort`] if `bytes` ends before the unit does
-    /// - [`EntryError::Mismatch`] if the two lengths contradict each other
-    pub fn decode(bytes: &'a [u8]) -> Result<Option<Self>, EntryError> {
-        let stored = i16::from_be_bytes(*first::<2>(bytes)?);
+    /// - [`DecodeError::TooShort`] if `bytes` ends before the unit does
+    /// - [`DecodeError::Mismatch`] if the two lengths contradict each other
+    pub fn decode(bytes: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        let stored = BigEndian::read_i16(first_bytes(bytes, 2)?);
         if stored <= 0 {
             return Ok(None);
         }
-        let need = (stored as usize).max(Self::MIN_BYTES);
-        if bytes.len() < need {
-            return Err(EntryError::TooShort { need, have: bytes.len() });
-        }
-        let bit_map_bytes = BigEndian::read_u16(&bytes[Self::MIN_BYTES - 2..]);
-        let (value, expected) = (stored as u64, Self::MIN_BYTES as u64 + u64::from(bit_map_bytes));
-        if value != expected {
-            return Err(EntryError::Mismatch { field: "unit length", value, expected });
-        }
+        let unit = first_bytes(bytes, (stored as usize).max(Self::MIN_BYTES))?;
+        let unit_bytes = Self::MIN_BYTES + usize::from(BigEndian::read_u16(&unit[Self::MIN_BYTES - 2..]));
+        expect(stored as usize == unit_bytes, "unit length", stored as usize, unit_bytes)?;
         Ok(Some(Self {
-            tags_code: BigEndian::read_i64(&bytes[2..]),
-            store_ms: BigEndian::read_i64(&bytes[10..]),
-            bit_map: &bytes[Self::MIN_BYTES..need],
+            tags_code: BigEndian::read_i64(&unit[2..]),
+            store_ms: BigEndian::read_i64(&unit[10..]),
+            bit_map: &unit[Self::MIN_BYTES..],
         }))
     }
 }
@@ -233,8 +218,8 @@ structure! {
     /// # Source
     ///
     /// RocketMQ's `BatchConsumeQueue.putBatchMessagePositionInfo`.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct BatchEntry {
+    #[doc(alias("msgBaseOffset", "batchSize"))]
+    pub struct BatchEntry: 46, read {
         /// The record's position in the log.
         pub log_offset: u64 = "log offset",
         /// The record's length.
@@ -244,10 +229,8 @@ structure! {
         /// The record's store time, in ms since 1970.
         pub store_ms: i64,
         /// The queue offset of the record's first message.
-        #[doc(alias = "msgBaseOffset")]
         pub base: u64 = "base",
         /// How many messages the record holds.
-        #[doc(alias = "batchSize")]
         pub count: u16 = "count",
         .. [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]
     }
@@ -258,20 +241,17 @@ impl BatchEntry {
     ///
     /// # Errors
     ///
-    /// - [`EntryError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
-    /// - [`EntryError::Negative`] if an offset, the length or the count is
-    /// - [`EntryError::Mismatch`] if the count is 0
-    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, EntryError> {
+    /// - [`DecodeError::TooShort`] if there are less than [`BYTES`](Self::BYTES)
+    /// - [`DecodeError::Negative`] if an offset, the length or the count is
+    /// - [`DecodeError::Mismatch`] if the count is 0
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
         let entry = Self::read(bytes)?;
-        match entry {
-            Self { record_bytes: 0, .. } => Ok(None),
-            Self { count: 0, .. } => Err(EntryError::Mismatch { field: "count", value: 0, expected: 1 }),
-            _ => Ok(Some(entry)),
+        if entry.record_bytes == 0 {
+            return Ok(None);
         }
+        expect(entry.count > 0, "count", 0, 1).map(|()| Some(entry))
     }
 }
-
-const _: () = assert!(BatchEntry::BYTES == 46);
 
 #[cfg(test)]
 mod tests {
@@ -293,10 +273,10 @@ mod tests {
         let mut bytes = Vec::new();
         ExtensionUnit { tags_code: 1, store_ms: 2, bit_map: &[3; 8] }.encode(&mut bytes);
         bytes[19] = 7;
-        let mismatch = EntryError::Mismatch { field: "unit length", value: 28, expected: 27 };
+        let mismatch = DecodeError::Mismatch { field: "unit length", stored: 28, computed: 27 };
         assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
         bytes[1] = 5;
-        let mismatch = EntryError::Mismatch { field: "unit length", value: 5, expected: 27 };
+        let mismatch = DecodeError::Mismatch { field: "unit length", stored: 5, computed: 27 };
         assert_eq!(ExtensionUnit::decode(&bytes), Err(mismatch));
     }
 }

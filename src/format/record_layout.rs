@@ -1,9 +1,11 @@
-//! Where the fields of a record are, and what its flags mean.
+//! Where the fields of a record are, what its flags mean, and its CRCs.
 
-use std::net::{IpAddr, SocketAddr};
 use std::ops::{BitOr, Range};
 
 use byteorder::{BigEndian, ByteOrder};
+
+use super::fields::{DecodeError, Number};
+use super::properties::VALUE_END;
 
 /// Bytes of an end-of-file blank that mean something, and what must stay free behind the last record of a file.
 #[doc(alias = "END_FILE_MIN_BLANK_LENGTH")]
@@ -18,17 +20,14 @@ pub const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 pub const CRC_PROPERTY_BYTES: usize = 20;
 /// The CRC property of 0, from which the others differ in the [`CRC_DIGITS`].
 pub(super) const CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x010000000000\x02";
-pub(super) const CRC_DIGITS: Range<usize> = 9..19;
+const CRC_DIGITS: Range<usize> = 9..19;
 
-// Positions of fields; `Layout` has those behind the first host.
+// Positions of fields that are used by themselves; `Layout` has those behind the first host.
 pub(super) const MAGIC_AT: usize = 4;
 pub(super) const BODY_CRC_AT: usize = 8;
-pub(super) const QUEUE_ID_AT: usize = 12;
-pub(super) const FLAG_AT: usize = 16;
 pub(super) const QUEUE_OFFSET_AT: usize = 20;
 pub(super) const LOG_OFFSET_AT: usize = 28;
 pub(super) const SYS_FLAG_AT: usize = 36;
-pub(super) const BORN_MS_AT: usize = 40;
 pub(super) const BORN_HOST_AT: usize = 48;
 
 /// The two kinds of record, told apart by their magic number.
@@ -170,11 +169,24 @@ impl BitOr for SysFlag {
     }
 }
 
+impl Number for SysFlag {
+    fn take(bytes: &mut &[u8], field: &'static str) -> Result<Self, DecodeError> {
+        i32::take(bytes, field).map(Self)
+    }
+
+    fn write(self, bytes: &mut [u8]) -> usize {
+        self.0.write(bytes)
+    }
+}
+
 /// The positions that depend on the sizes of the two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    store_ms: u8,
-    reconsume_times: u8,
+    pub(super) store_ms: usize,
+    pub(super) store_host: usize,
+    pub(super) reconsume_times: usize,
+    /// Position of the body, behind its length. The topic's length follows the body.
+    pub(super) body: usize,
 }
 
 impl Layout {
@@ -183,42 +195,22 @@ impl Layout {
 
     /// Returns the layout that the flag's two host bits ask for.
     pub(super) const fn of(sys_flag: SysFlag) -> Self {
-        let born = if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
-        let store = if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
-        let store_ms = BORN_HOST_AT + born;
-        Self { store_ms: store_ms as u8, reconsume_times: (store_ms + 8 + store) as u8 }
+        let store_ms = BORN_HOST_AT + if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
+        let store_host = store_ms + 8;
+        let reconsume_times = store_host + if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
+        Self { store_ms, store_host, reconsume_times, body: reconsume_times + 16 }
     }
 
-    pub(super) const fn store_ms(self) -> usize {
-        self.store_ms as usize
-    }
-
-    pub(super) const fn store_host(self) -> usize {
-        self.store_ms() + 8
-    }
-
-    pub(super) const fn reconsume_times(self) -> usize {
-        self.reconsume_times as usize
-    }
-
-    pub(super) const fn prepared_transaction_offset(self) -> usize {
-        self.reconsume_times() + 4
-    }
-
-    pub(super) const fn body_length(self) -> usize {
-        self.reconsume_times() + 12
-    }
-
-    /// Position of the body. The topic's length follows the body.
-    pub(super) const fn body(self) -> usize {
-        self.reconsume_times() + 16
+    /// Returns the layout of a record whose system flag is there.
+    pub(super) fn of_record(record: &[u8]) -> Self {
+        Self::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..])))
     }
 }
 
 /// The longest header: both hosts IPv6, up to the body.
-pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body();
+pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body;
 
-const _: () = assert!(Layout::MIN.body() == 88 && MAX_HEADER_BYTES == 112);
+const _: () = assert!(Layout::MIN.body == 88 && MAX_HEADER_BYTES == 112);
 
 /// Computes the CRC that a record stores of its body: the lower 31 bits of CRC-32, and 0 of an empty body.
 ///
@@ -237,34 +229,69 @@ pub(super) const fn mask_crc(crc: u32) -> u32 {
     crc & 0x7FFF_FFFF
 }
 
-/// Writes a host over the first bytes of `at` and returns how many it took.
-pub(super) fn write_host(at: &mut [u8], host: SocketAddr) -> usize {
-    let address_bytes = match host.ip() {
-        IpAddr::V4(address) => {
-            at[..4].copy_from_slice(&address.octets());
-            4
-        }
-        IpAddr::V6(address) => {
-            at[..16].copy_from_slice(&address.octets());
-            16
-        }
-    };
-    BigEndian::write_u32(&mut at[address_bytes..], host.port().into());
-    address_bytes + 4
+/// What a record's last property says about its CRC.
+///
+/// # Examples
+///
+/// ```
+/// use mqlog::format::record::CrcProperty;
+/// assert_eq!(CrcProperty::of(b"__CRC32#\x016950376781\x02"), CrcProperty::Present(1_876_730_596));
+/// assert_eq!(CrcProperty::of(b"__CRB32#\x016950376781\x02"), CrcProperty::Damaged);
+/// assert_eq!(CrcProperty::of(b"TAGS\x01TagA\x02"), CrcProperty::Absent);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CrcProperty {
+    /// There is none.
+    Absent,
+    /// There is one, with this value.
+    Present(u32),
+    /// There was one: its fixed bytes differ in one or two places, or its digits are not a CRC.
+    Damaged,
 }
 
-/// Reads the address that is all of `bytes`.
-pub(super) fn read_address(bytes: &[u8]) -> IpAddr {
-    match bytes.first_chunk::<16>() {
-        Some(octets) => IpAddr::from(*octets),
-        None => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+impl CrcProperty {
+    /// Looks at the last 20 bytes of encoded properties.
+    ///
+    /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
+    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own.
+    pub fn of(properties: &[u8]) -> Self {
+        let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
+            return Self::Absent;
+        };
+        let differs = |at: &usize| property[*at] != CRC_PROPERTY[*at];
+        let wrong = (0..CRC_DIGITS.start).chain(CRC_DIGITS.end..CRC_PROPERTY_BYTES).filter(differs).count();
+        let is_own = before.last().is_none_or(|last| *last == VALUE_END);
+        match wrong {
+            0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),
+            1 | 2 if is_own => Self::Damaged,
+            _ => Self::Absent,
+        }
     }
 }
 
-/// Reads the host that is all of `bytes`, or returns the port that is none.
-pub(super) fn read_host(bytes: &[u8]) -> Result<SocketAddr, i32> {
-    let (address, port) = bytes.split_at(bytes.len() - 4);
-    let stored = BigEndian::read_i32(port);
-    let port = u16::try_from(stored).map_err(|_| stored)?;
-    Ok(SocketAddr::new(read_address(address), port))
+/// Reads the digits, the last one first; `None` if they are no digits or no CRC of 31 bits.
+fn digits_value(digits: &[u8]) -> Option<u32> {
+    let append = |value: u64, digit: &u8| Some(value * 10 + u64::from(char::from(*digit).to_digit(10)?));
+    let value = digits.iter().rev().try_fold(0, append)?;
+    u32::try_from(value).ok().filter(|value| *value == mask_crc(*value))
+}
+
+/// Writes the ten digits of `crc` into a CRC property.
+///
+/// `crc` is the CRC-32 of the record without its last 20 bytes; what is written are its lower 31 bits, the last digit
+/// first.
+///
+/// # Examples
+///
+/// ```
+/// let mut property = *b"__CRC32#\x010000000000\x02";
+/// mqlog::format::record::write_crc_digits(&mut property, 1_876_730_596);
+/// assert_eq!(&property, b"__CRC32#\x016950376781\x02");
+/// ```
+pub fn write_crc_digits(property: &mut [u8; CRC_PROPERTY_BYTES], crc: u32) {
+    let mut rest = mask_crc(crc);
+    for digit in &mut property[CRC_DIGITS] {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
 }

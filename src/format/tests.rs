@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::DecodeError;
 use super::batch::{BatchError, BatchItem, batch_count, batch_items, push_batch_item, stored_properties};
 use super::checkpoint::Checkpoint;
 use super::index::{IndexEntry, IndexHeader};
 use super::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, Properties};
-use super::queue_entry::{BatchEntry, EntryError, ExtensionUnit, QueueEntry};
+use super::queue_entry::{BatchEntry, ExtensionUnit, QueueEntry};
 use super::record::*;
 use super::record_layout::{BODY_CRC_AT, BORN_HOST_AT, LOG_OFFSET_AT, Layout, MAGIC_AT, QUEUE_OFFSET_AT};
 
@@ -195,7 +196,8 @@ fn a_real_inner_batch_holds_its_messages() {
     items.iter().for_each(|item| push_batch_item(&mut body, item));
     assert_eq!(body, record.body());
     assert_eq!(batch_count(&body, 2), Ok(2));
-    assert_eq!(batch_count(&body, 1), Err(BatchError::TooMany { limit: 1 }));
+    let source = DecodeError::Length { field: "number of messages", value: 2, limit: 1 };
+    assert_eq!(batch_count(&body, 1), Err(BatchError { at: 49, source }));
 }
 
 #[test]
@@ -219,11 +221,11 @@ fn a_real_light_queue_record_has_its_offsets() {
 fn a_real_blank_decodes_and_is_no_record() {
     let bytes = hex("000006dacbd43194");
     assert!(matches!(Item::decode(&bytes), Ok(Item::Blank { bytes: 1754 })));
-    assert_eq!(RecordView::decode(&bytes).unwrap_err(), RecordError::Blank);
+    assert_eq!(RecordView::decode(&bytes).unwrap_err(), DecodeError::Blank);
     assert_eq!(encode_blank(1754), *bytes);
     let too_small = Item::decode(&hex("00000007cbd43194")).unwrap_err();
-    assert_eq!(too_small, RecordError::TotalSize { stored: 7, computed: 8 });
-    assert!(matches!(Item::decode(&hex("80000000cbd43194")), Err(RecordError::Negative { .. })));
+    assert_eq!(too_small, DecodeError::Mismatch { field: "total size", stored: 7, computed: 8 });
+    assert!(matches!(Item::decode(&hex("80000000cbd43194")), Err(DecodeError::Negative { .. })));
 }
 
 #[test]
@@ -296,12 +298,12 @@ fn every_shorter_input_is_too_short() {
         let bytes = hex(golden);
         for have in 0..bytes.len() {
             let need = if have < BLANK_BYTES { BLANK_BYTES } else { bytes.len() };
-            assert_eq!(Item::decode(&bytes[..have]).unwrap_err(), RecordError::TooShort { need, have });
+            assert_eq!(Item::decode(&bytes[..have]).unwrap_err(), DecodeError::TooShort { need, have });
         }
     }
     for have in 0..BatchEntry::BYTES {
         let bytes = &[0x7F; BatchEntry::BYTES][..have];
-        let too_short = |need| EntryError::TooShort { need, have };
+        let too_short = |need| DecodeError::TooShort { need, have };
         assert_eq!(BatchEntry::decode(bytes), Err(too_short(46)));
         if have < 40 {
             assert_eq!(IndexHeader::decode(bytes), Err(too_short(40)));
@@ -316,20 +318,23 @@ fn every_shorter_input_is_too_short() {
     ExtensionUnit { tags_code: 1, store_ms: 2, bit_map: &[3; 8] }.encode(&mut unit);
     for have in 0..unit.len() {
         let need = if have < 2 { 2 } else { unit.len() };
-        assert_eq!(ExtensionUnit::decode(&unit[..have]), Err(EntryError::TooShort { need, have }));
+        assert_eq!(ExtensionUnit::decode(&unit[..have]), Err(DecodeError::TooShort { need, have }));
     }
     let mut batch = Vec::new();
     push_batch_item(&mut batch, &BatchItem { flag: 0, body: b"body", properties: b"a\x01b" });
     for have in 1..batch.len() {
         let need = if have < 22 { 22 } else { batch.len() };
-        assert_eq!(batch_count(&batch[..have], 1), Err(BatchError::TooShort { at: 0, need, have }));
+        assert_eq!(
+            batch_count(&batch[..have], 1),
+            Err(BatchError { at: 0, source: DecodeError::TooShort { need, have } })
+        );
     }
     assert_eq!(batch_count(&[], 1), Ok(0));
 }
 
 #[test]
 fn zeros_are_no_record_and_no_entry() {
-    assert_eq!(Item::decode(&[0; 4096]).unwrap_err(), RecordError::Zero);
+    assert_eq!(Item::decode(&[0; 4096]).unwrap_err(), DecodeError::Zero);
     assert_eq!(QueueEntry::decode(&[0; 20]), Ok(None));
     assert_eq!(BatchEntry::decode(&[0; 46]), Ok(None));
     assert_eq!(ExtensionUnit::decode(&[0; 20]), Ok(None));
@@ -340,7 +345,7 @@ fn zeros_are_no_record_and_no_entry() {
 fn a_record_under_way_is_an_error() {
     let mut bytes = hex(V533);
     bytes[..4].fill(0);
-    assert!(matches!(Item::decode(&bytes), Err(RecordError::TotalSize { stored: 0, .. })));
+    assert!(matches!(Item::decode(&bytes), Err(DecodeError::Mismatch { field: "total size", stored: 0, .. })));
 }
 
 #[test]
@@ -411,7 +416,7 @@ fn a_wrapped_ipv4_host_is_stored_as_ipv4() {
 }
 
 /// What decoding and verifying a real record gives when some of its bytes are others.
-fn error_with(at: usize, other: &[u8]) -> RecordError {
+fn error_with(at: usize, other: &[u8]) -> DecodeError {
     let mut bytes = hex(V533);
     bytes[at..at + other.len()].copy_from_slice(other);
     RecordView::decode(&bytes).and_then(|record| record.verify()).unwrap_err()
@@ -426,35 +431,35 @@ fn damaged_numbers_are_named() {
         (QUEUE_OFFSET_AT, 8, "queue offset"),
         (LOG_OFFSET_AT, 8, "log offset"),
         (BORN_HOST_AT + 4, 4, "born host's port"),
-        (layout.store_host() + 4, 4, "store host's port"),
-        (layout.body_length(), 4, "body length"),
-        (layout.body() + 6, 1, "topic length"),
-        (layout.body() + 16, 2, "properties length"),
+        (layout.store_host + 4, 4, "store host's port"),
+        (layout.body - 4, 4, "body length"),
+        (layout.body + 6, 1, "topic length"),
+        (layout.body + 16, 2, "properties length"),
     ] {
-        let expected = RecordError::Negative { field, value: -1 };
+        let expected = DecodeError::Negative { field, value: -1 };
         assert_eq!(error_with(at, &MINUS_ONE[..bytes]), expected);
     }
-    let too_long = |field, value, limit| RecordError::Length { field, value, limit };
+    let too_long = |field, value, limit| DecodeError::Length { field, value, limit };
     let port = error_with(BORN_HOST_AT + 4, &[0, 1, 0, 0]);
     assert_eq!(port, too_long("born host's port", 65_536, 65_535));
-    let body = error_with(layout.body_length(), &[0x7F; 4]);
+    let body = error_with(layout.body - 4, &[0x7F; 4]);
     assert_eq!(body, too_long("body length", 0x7F7F_7F7F, 77));
-    let topic = error_with(layout.body() + 6, &[0x7F]);
+    let topic = error_with(layout.body + 6, &[0x7F]);
     assert_eq!(topic, too_long("topic length", 127, 71));
-    let properties = error_with(layout.body() + 16, &[0, 63]);
+    let properties = error_with(layout.body + 16, &[0, 63]);
     assert_eq!(properties, too_long("properties length", 63, 62));
 }
 
 #[test]
 fn a_damaged_length_magic_or_body_is_named() {
-    let total_size = |stored, computed| RecordError::TotalSize { stored, computed };
-    assert_eq!(error_with(MAGIC_AT, &[1, 2, 3, 4]), RecordError::Magic(0x0102_0304));
+    let total_size = |stored, computed| DecodeError::Mismatch { field: "total size", stored, computed };
+    assert_eq!(error_with(MAGIC_AT, &[1, 2, 3, 4]), DecodeError::Magic(0x0102_0304));
     assert_eq!(error_with(0, &[0, 0, 0, 87]), total_size(87, 88));
     assert_eq!(error_with(0, &[0, 0, 0, 90]), total_size(90, 91));
-    let properties_length = Layout::MIN.body() + 16;
+    let properties_length = Layout::MIN.body + 16;
     assert_eq!(error_with(properties_length, &[0, 61]), total_size(168, 167));
-    let body = error_with(Layout::MIN.body(), b"H");
-    assert!(matches!(body, RecordError::BodyCrc { stored: 0x7036_E992, .. }));
+    let body = error_with(Layout::MIN.body, b"H");
+    assert!(matches!(body, DecodeError::Crc { of: "body", stored: 0x7036_E992, .. }));
 }
 
 #[test]
@@ -472,18 +477,18 @@ fn a_body_crc_is_not_compared_without_a_body() {
 fn negative_numbers_in_entries_are_errors() {
     let mut bytes = QueueEntry { log_offset: 1, record_bytes: 2, tags_code: 3 }.encode();
     bytes[8] = 0x80;
-    assert!(matches!(QueueEntry::decode(&bytes), Err(EntryError::Negative { field: "record length", .. })));
+    assert!(matches!(QueueEntry::decode(&bytes), Err(DecodeError::Negative { field: "record length", .. })));
     bytes[0] = 0x80;
-    assert!(matches!(QueueEntry::decode(&bytes), Err(EntryError::Negative { field: "log offset", .. })));
+    assert!(matches!(QueueEntry::decode(&bytes), Err(DecodeError::Negative { field: "log offset", .. })));
     let entry = BatchEntry { log_offset: 1, record_bytes: 2, tags_code: 3, store_ms: 4, base: 5, count: 6 };
     let mut bytes = entry.encode();
     bytes[36..38].fill(0);
-    assert_eq!(BatchEntry::decode(&bytes), Err(EntryError::Mismatch { field: "count", value: 0, expected: 1 }));
+    assert_eq!(BatchEntry::decode(&bytes), Err(DecodeError::Mismatch { field: "count", stored: 0, computed: 1 }));
     bytes[36] = 0x80;
-    assert!(matches!(BatchEntry::decode(&bytes), Err(EntryError::Negative { field: "count", .. })));
+    assert!(matches!(BatchEntry::decode(&bytes), Err(DecodeError::Negative { field: "count", .. })));
     let mut bytes = IndexEntry { hash: 1, log_offset: 2, seconds: 3, previous: 4 }.encode();
     bytes[16] = 0x80;
-    assert!(matches!(IndexEntry::decode(&bytes), Err(EntryError::Negative { field: "previous entry", .. })));
+    assert!(matches!(IndexEntry::decode(&bytes), Err(DecodeError::Negative { field: "previous entry", .. })));
 }
 
 #[test]
@@ -497,7 +502,13 @@ fn a_batch_with_wrong_lengths_is_an_error_and_ends() {
         damaged[at] = byte;
         let items: Vec<_> = batch_items(&damaged).collect();
         assert_eq!(items.len(), 1);
-        assert!(matches!(items[0], Err(BatchError::Length { at: 0, field: found, .. }) if found == field), "{items:?}");
+        let Err(BatchError { at: 0, source }) = items[0] else { panic!("{items:?}") };
+        use DecodeError::{Length, Mismatch, Negative};
+        let (Negative { field: found, .. } | Length { field: found, .. } | Mismatch { field: found, .. }) = source
+        else {
+            panic!("{source}")
+        };
+        assert_eq!(found, field);
     }
     let mut damaged = batch.clone();
     damaged[19] = 3;

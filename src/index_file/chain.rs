@@ -128,15 +128,11 @@ impl<F: Deref<Target = IndexFile>> Candidates<F> {
             if self.chain.is_none() {
                 self.chain = Chain::begin(file, &self.wanted)?;
             }
-            while let Some(chain) = &mut self.chain
-                && let Some(offset) = chain.next_wanted(file, &self.wanted)?
-            {
-                if self.seen.insert(offset) {
-                    return Ok(Some(LogOffset::new(offset)));
-                }
+            match self.chain.as_mut().map_or(Ok(None), |chain| chain.next_wanted(file, &self.wanted))? {
+                Some(offset) if self.seen.insert(offset) => return Ok(Some(LogOffset::new(offset))),
+                Some(_) => {}
+                None => (self.chain, _) = (None, self.files.pop()),
             }
-            self.chain = None;
-            self.files.pop();
         }
         Ok(None)
     }

@@ -114,12 +114,10 @@ impl IndexFile {
     pub(super) fn open_any(storage: Storage, path: &Path, layout: IndexLayout) -> Result<Self> {
         check_layout(layout)?;
         let file = storage.open(path, OpenMode::Read)?;
-        let mut header = read_header(&file)?;
-        if let Some(found) = &header
-            && !fits(&file, layout, found)?
-        {
-            header = None;
-        }
+        let header = match read_header(&file)? {
+            Some(found) if fits(&file, layout, &found)? => Some(found),
+            _ => None,
+        };
         Ok(Self { storage, path: path.into(), layout, state: Mutex::new(State::of_file(header, layout)) })
     }
 
@@ -137,10 +135,6 @@ impl IndexFile {
     pub(super) fn whole_header(&self) -> Result<Option<IndexHeader>> {
         let bytes = self.info()?.bytes;
         Ok(self.header().filter(|_| bytes == self.layout.file_bytes()))
-    }
-
-    pub(super) fn layout(&self) -> IndexLayout {
-        self.layout
     }
 
     /// Length and time on the disk.

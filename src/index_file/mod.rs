@@ -15,8 +15,6 @@
 //! ```
 
 mod chain;
-mod check;
-mod detect;
 mod file;
 mod name;
 mod set;
@@ -25,7 +23,6 @@ mod state;
 mod tests;
 
 pub(crate) use chain::Candidates;
-pub(crate) use check::Entries;
-pub(crate) use detect::detect_layout;
 pub use file::IndexFile;
-pub(crate) use set::IndexSet;
+pub(crate) use set::{Entries, IndexSet};
+pub(crate) use state::detect_layout;

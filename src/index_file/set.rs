@@ -3,14 +3,16 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::vec;
 
 use super::chain::Candidates;
 use super::file::IndexFile;
 use super::name;
+use super::state::{has_slots_of_entries, read_pieces};
 use crate::clock::Clock;
 use crate::disk::{FileInfo, Storage};
-use crate::error::Result;
-use crate::format::index::IndexLayout;
+use crate::error::{Corruption, Result};
+use crate::format::index::{IndexEntry, IndexLayout};
 use crate::format::names::index_file_name;
 use crate::offset::LogOffset;
 use crate::progress::lock;
@@ -127,6 +129,12 @@ impl IndexSet {
         if files.is_empty() { Ok(()) } else { self.storage.sync_dir(&self.dir) }
     }
 
+    /// Goes through all entries: log offset and hash.
+    pub(crate) fn entries(&self) -> Result<Entries> {
+        self.sync()?;
+        Ok(Entries { files: self.snapshot().into_iter(), current: Vec::new().into_iter(), damages: Vec::new() })
+    }
+
     /// Describes what is durable since the last [`sync`](Self::sync): a file or entry that is newer is not in it.
     pub(crate) fn states(&self) -> Result<Vec<IndexState>> {
         let describe_synced = |file: &Arc<IndexFile>| Some(describe(file, file.state().synced?));
@@ -230,4 +238,44 @@ fn name_of(file: &IndexFile) -> u64 {
 fn describe(file: &IndexFile, next_entry: u32) -> Result<IndexState> {
     let FileInfo { bytes, modified_ns, .. } = file.info()?;
     Ok(IndexState { name: name_of(file), next_entry, bytes, modified_ns })
+}
+
+/// Every entry of an index in the order in which they were put: a file at a time is in memory.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    files: vec::IntoIter<Arc<IndexFile>>,
+    current: vec::IntoIter<(LogOffset, u32)>,
+    /// Files whose slots or chains are not those of their entries.
+    pub(crate) damages: Vec<Corruption>,
+}
+
+impl Entries {
+    /// Returns the next entry of a record at or below `at`, if there is one.
+    pub(crate) fn next_until(&mut self, at: LogOffset) -> Result<Option<(LogOffset, u32)>> {
+        loop {
+            if let Some(entry) = self.current.as_slice().first() {
+                return Ok(if entry.0 <= at { self.current.next() } else { None });
+            }
+            let Some(file) = self.files.next() else { return Ok(None) };
+            self.current = self.load(&file)?.into_iter();
+        }
+    }
+
+    fn load(&mut self, index: &IndexFile) -> Result<Vec<(LogOffset, u32)>> {
+        let (file, layout) = (index.handle()?, index.layout);
+        let header = index.whole_header()?;
+        let next_entry = header.map_or(layout.entries, |header| header.next_entry);
+        if header.is_none() || !has_slots_of_entries(&file, layout, next_entry)? {
+            let range = 0..layout.file_bytes();
+            let reason = "header, slots and chains are not those of the entries".to_owned();
+            self.damages.push(Corruption { path: file.path().into(), range, reason });
+        }
+        let mut entries = Vec::new();
+        read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
+            let decoded = piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode);
+            entries.extend(decoded.flatten().map(|entry| (LogOffset::new(entry.log_offset), entry.hash)));
+            Ok(true)
+        })?;
+        Ok(entries)
+    }
 }

@@ -1,21 +1,25 @@
 //! What an index file has in memory while it is in use: header, slots, and the entries that are not yet written.
 //!
-//! Header and slots are rewritten in place, by 4 KiB parts. Both can be made anew from the entries: for recovery, and to
-//! find out whether a file is sound.
+//! Header and slots are rewritten in place, by 4 KiB parts. Both can be made anew from the entries: for recovery, to find
+//! out whether a file is sound, and to find out with which layout files were made, for nothing in them says so.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use crate::disk::File;
+use crate::disk::{File, OpenMode, Storage};
 use crate::error::{Error, Result};
-use crate::format::index::{IndexEntry, IndexHeader, IndexLayout, time_diff_seconds};
+use crate::format::index::{IndexEntry, IndexHeader, IndexLayout, SLOT_BYTES, time_diff_seconds};
 use crate::offset::LogOffset;
 
 const PART_BYTES: usize = 4096;
 /// A multiple of the size of an entry and of 4 KiB.
 const PIECE_BYTES: usize = 80 * 1024;
 const _: () = assert!(PIECE_BYTES.is_multiple_of(IndexEntry::BYTES) && PIECE_BYTES.is_multiple_of(PART_BYTES));
+
+/// With one entry less, a file of the same length has this many slots more.
+const SLOTS_OF_ENTRY: u64 = (IndexEntry::BYTES / SLOT_BYTES) as u64;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -43,6 +47,9 @@ impl State {
         Self { header, is_damaged: false, in_use: Some(in_use), synced: None, sync_failure: None }
     }
 }
+
+/// A file in use with its header, `None` if it is damaged.
+type Rebuilt = Option<(InUse, IndexHeader)>;
 
 #[derive(Debug)]
 pub(super) struct InUse {
@@ -117,34 +124,20 @@ impl InUse {
 
     /// Makes slots and header, times excepted, anew from the entries below number `next_entry` and log offset `end`; all
     /// of them will be written. `None` if an entry is damaged: it does not continue its chain.
-    pub(super) fn rebuild(
-        file: File,
-        layout: IndexLayout,
-        next_entry: u32,
-        end: LogOffset,
-    ) -> Result<Option<(Self, IndexHeader)>> {
+    pub(super) fn rebuild(file: File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Rebuilt> {
         let (mut rebuilt, mut header, mut is_sound) = (Self::empty(file.clone(), layout), IndexHeader::default(), true);
         read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
-            for entry in piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode) {
-                is_sound = entry.is_ok_and(|entry| {
-                    entry.log_offset >= end.get()
-                        || rebuilt.link(&mut header, entry.hash, entry.log_offset) == entry.previous
-                });
-                if !is_sound || entry.is_ok_and(|entry| entry.log_offset >= end.get()) {
-                    return Ok(false);
+            Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| match entry {
+                Ok(entry) if entry.log_offset >= end.get() => false,
+                entry => {
+                    is_sound = entry.is_ok_and(|it| rebuilt.link(&mut header, it.hash, it.log_offset) == it.previous);
+                    is_sound
                 }
-            }
-            Ok(true)
+            }))
         })?;
         rebuilt.written = header.next_entry;
         rebuilt.dirty.fill(true);
         Ok(is_sound.then_some((rebuilt, header)))
-    }
-
-    /// Has the file on the disk the same slots?
-    pub(super) fn has_slots_of_file(&self) -> Result<bool> {
-        let slots = IndexHeader::BYTES as u64..self.image.len() as u64;
-        read_pieces(&self.file, slots, |at, piece| Ok(self.image[at as usize..][..piece.len()] == *piece))
     }
 
     /// Returns an entry that is in memory only.
@@ -174,13 +167,20 @@ impl InUse {
     }
 }
 
+/// Has a file the slots and chains of its entries?
+pub(super) fn has_slots_of_entries(file: &File, layout: IndexLayout, next_entry: u32) -> Result<bool> {
+    let rebuilt = InUse::rebuild(file.clone(), layout, next_entry, LogOffset::MAX)?;
+    let Some((InUse { image, .. }, _)) = rebuilt else { return Ok(false) };
+    let slots = IndexHeader::BYTES as u64..image.len() as u64;
+    read_pieces(file, slots, |at, piece| Ok(image[at as usize..][..piece.len()] == *piece))
+}
+
 /// Hands out a range of a file piece by piece, until `next` returns `false`; what is behind the end of the file is
 /// zero. Returns whether `next` went along to the end.
-pub(super) fn read_pieces(
-    file: &File,
-    range: Range<u64>,
-    mut next: impl FnMut(u64, &[u8]) -> Result<bool>,
-) -> Result<bool> {
+pub(super) fn read_pieces<F>(file: &File, range: Range<u64>, mut next: F) -> Result<bool>
+where
+    F: FnMut(u64, &[u8]) -> Result<bool>,
+{
     let mut buffer = vec![0; PIECE_BYTES];
     for at in range.clone().step_by(PIECE_BYTES) {
         let piece = &mut buffer[..(range.end - at).min(PIECE_BYTES as u64) as usize];
@@ -217,4 +217,69 @@ pub(super) fn fits(file: &File, layout: IndexLayout, header: &IndexHeader) -> Re
     let offset_of = |number| Ok::<_, Error>(read_entry(file, layout, number)?.map(|entry| entry.log_offset));
     let (next, begin, end) = (header.next_entry, Some(header.begin_offset), Some(header.end_offset));
     Ok(next <= layout.entries && (next == 1 || offset_of(1)? == begin && offset_of(next - 1)? == end))
+}
+
+/// Returns the layout under which the slots and chains of one of the files agree with its entries' hashes: the
+/// candidates are tried first, then everything that its length allows. Files that agree with nothing decide nothing.
+///
+/// If no file has an entry, the first candidate of their length is as good as any; `None` if there is none.
+pub(crate) fn detect_layout(
+    storage: &Storage,
+    paths: &[PathBuf],
+    candidates: &[IndexLayout],
+) -> Result<Option<IndexLayout>> {
+    let mut of_empty_file = None;
+    for path in paths {
+        let file = storage.open(path, OpenMode::Read)?;
+        let (bytes, Some(header)) = (file.info()?.bytes, read_header(&file)?) else { continue };
+        let mut fitting = candidates.iter().filter(|layout| layout.slots > 0 && layout.file_bytes() == bytes).copied();
+        if header.next_entry <= 1 {
+            of_empty_file = of_empty_file.or(fitting.next());
+            continue;
+        }
+        for layout in fitting {
+            if agrees(&file, layout, &header)? {
+                return Ok(Some(layout));
+            }
+        }
+        if let Some(layout) = search(&file, bytes, &header)? {
+            return Ok(Some(layout));
+        }
+    }
+    Ok(of_empty_file)
+}
+
+fn agrees(file: &File, layout: IndexLayout, header: &IndexHeader) -> Result<bool> {
+    Ok(fits(file, layout, header)? && has_slots_of_entries(file, layout, header.next_entry)?)
+}
+
+/// Looks for the place where the entries begin: entry 0 is zero, entry 1 is the first of its chain and has the offset
+/// that the header calls the first, and so on. Only where all that is so the whole file is compared.
+fn search(file: &File, bytes: u64, header: &IndexHeader) -> Result<Option<IndexLayout>> {
+    let words = bytes.saturating_sub(IndexHeader::BYTES as u64) / SLOT_BYTES as u64;
+    let (fewest, most) = (u64::from(header.next_entry), words.saturating_sub(1) / SLOTS_OF_ENTRY);
+    let layout_of = |entries: u64| -> Option<IndexLayout> {
+        let (slots, entries) = (words - entries * SLOTS_OF_ENTRY, u32::try_from(entries).ok()?);
+        let layout = IndexLayout { slots: u32::try_from(slots).ok()?, entries };
+        (layout.file_bytes() == bytes).then_some(layout)
+    };
+    let Some(first) = layout_of(most) else { return Ok(None) };
+    // Entry 1 of a layout with one entry less is where this one's entry 2 is.
+    let end = first.entry_at(1) + (most + 1).saturating_sub(fewest) * IndexEntry::BYTES as u64;
+    let (mut numbers, mut found) = ((fewest..=most).rev(), None);
+    read_pieces(file, first.entry_at(1)..end, |_, piece| {
+        for (entry, entries) in piece.chunks(IndexEntry::BYTES).zip(&mut numbers) {
+            let is_first = IndexEntry::decode(entry)
+                .is_ok_and(|entry| entry.hash > 0 && entry.previous == 0 && entry.log_offset == header.begin_offset);
+            if is_first
+                && let Some(layout) = layout_of(entries)
+                && agrees(file, layout, header)?
+            {
+                found = Some(layout);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(found)
 }

@@ -613,23 +613,14 @@ mod disk {
         fn remove_file(&self, path: &Path) -> io::Result<()> {
             RealDisk.remove_file(path)
         }
-        fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-            RealDisk.remove_dir(dir)
-        }
         fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
             RealDisk.list(dir)
         }
         fn info(&self, path: &Path) -> io::Result<FileInfo> {
             RealDisk.info(path)
         }
-        fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-            RealDisk.free_bytes(dir)
-        }
         fn maps_safely(&self, dir: &Path) -> bool {
             RealDisk.maps_safely(dir)
-        }
-        fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-            RealDisk.try_lock(path, file)
         }
     }
 
@@ -669,8 +660,8 @@ mod disk {
         fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
             self.file.map(bytes, mode)
         }
-        fn as_std(&self) -> Option<&std::fs::File> {
-            self.file.as_std()
+        fn try_lock(&self) -> io::Result<bool> {
+            self.file.try_lock()
         }
     }
 

@@ -11,11 +11,13 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::ptr;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicPtr;
+use std::sync::{Arc, PoisonError};
 
 use crate::disk::{File, Mapping, OpenMode, StoreObserver};
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// One file of a log (elsewhere: a segment), named for the offset of its first byte.
 #[derive(Debug)]
@@ -95,6 +97,12 @@ impl MappedFile {
         if self.map.is_some() {
             return Ok(Slice { owner: Owner::Mapped(Arc::clone(self)), range: in_memory(&range) });
         }
+        self.copy(range)
+    }
+
+    /// Copies a piece of the published part with a positioned read, so that a bad sector is an error.
+    pub(crate) fn copy(&self, range: Range<u64>) -> Result<Slice> {
+        assert!(range.end <= self.published(), "only published bytes are handed out");
         let mut bytes = vec![0; in_memory(&range).len()];
         let count = self.file.read_at(&mut bytes, range.start)?;
         bytes.truncate(count);
@@ -195,6 +203,20 @@ impl Drop for Writer {
 /// rolled on, after the store was closed.
 ///
 /// Cloning shares the bytes. `bytes::Bytes::from_owner` takes it without a copy.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders").body(b"42"))?;
+/// let bytes = store.read(put.log_offset)?.bytes().clone();
+/// store.close()?;
+/// // Still there, and on its way to another thread.
+/// let length = std::thread::spawn(move || bytes.as_ref().len()).join().expect("the thread ends well");
+/// assert_eq!(length, put.record_bytes as usize);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Slice {
     owner: Owner,
@@ -205,7 +227,7 @@ pub struct Slice {
 #[derive(Clone)]
 enum Owner {
     Mapped(Arc<MappedFile>),
-    Copied(Arc<[u8]>),
+    Copied(Arc<Vec<u8>>),
 }
 
 impl Deref for Slice {
@@ -234,7 +256,7 @@ impl AsRef<[u8]> for Slice {
 
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { range: 0..bytes.len(), owner: Owner::Copied(bytes.into()) }
+        Self { range: 0..bytes.len(), owner: Owner::Copied(Arc::new(bytes)) }
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::names::{log_file_name, parse_log_file_name};
+use crate::sync::RwLock;
 
 use super::MappedFile;
 
@@ -43,6 +44,10 @@ impl Creation {
             return Err(error);
         }
         self.storage.rename(&temporary, &path)?;
+        #[cfg(test)]
+        if crate::planted::is(crate::planted::Planted::NoDirSyncAfterRename) {
+            return Ok(Arc::new(MappedFile::new(file.renamed(&path), base, self.file_bytes, true)?));
+        }
         self.storage.sync_dir(&self.dir)?;
         self.storage.sync_dir(&self.new_dir)?;
         Ok(Arc::new(MappedFile::new(file.renamed(&path), base, self.file_bytes, true)?))
@@ -64,7 +69,7 @@ pub(crate) fn write_zeros(file: &File, range: Range<u64>) -> Result<()> {
 }
 
 /// The files, lowest first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct MappedFiles(RwLock<Arc<Vec<Arc<MappedFile>>>>);
 
 impl MappedFiles {

@@ -7,7 +7,7 @@ use std::mem::replace;
 
 use super::fields::{Fields, push_crc, push_numbers};
 use super::{DERIVED, SideFolder};
-use crate::disk::{File, OpenMode};
+use crate::disk::OpenMode;
 use crate::error::{Corruption, Result};
 use crate::offset::{LogOffset, QueueOffset};
 
@@ -74,18 +74,12 @@ impl Derived {
         (self.log_offset, self.store_ms, self.index) = (frame.log_offset, frame.store_ms, frame.index);
         self.queues.extend(frame.queues.into_iter().map(|queue| ((queue.topic.clone(), queue.queue_id), queue)));
     }
-
-    fn into_frame(self) -> Frame {
-        let Self { log_offset, store_ms, queues, index } = self;
-        Frame { log_offset, store_ms, queues: queues.into_values().collect(), index }
-    }
 }
 
 /// The file, open for more frames.
 #[derive(Debug)]
 pub(crate) struct DerivedFile {
     side: SideFolder,
-    file: File,
     place: Place,
 }
 
@@ -103,25 +97,16 @@ pub(super) struct Place {
 impl DerivedFile {
     /// Makes the file, or replaces it as a whole, durably; `all` names every queue.
     pub(crate) fn create(side: &SideFolder, all: &Frame) -> Result<Self> {
-        Self::create_with(side, 0, all)
-    }
-
-    fn create_with(side: &SideFolder, sequence: u64, all: &Frame) -> Result<Self> {
-        let bytes = [MAGIC.as_slice(), &encode_frame(sequence, all)].concat();
+        let bytes = [MAGIC.as_slice(), &encode_frame(0, all)].concat();
         side.replace(DERIVED, &bytes)?;
         let end = bytes.len() as u64;
-        Self::open_at(side, Place { next_sequence: sequence + 1, first_end: end, end, is_torn: false })
-    }
-
-    fn open_at(side: &SideFolder, place: Place) -> Result<Self> {
-        let file = side.storage.open(&side.path.join(DERIVED), OpenMode::ReadWrite)?;
-        Ok(Self { side: side.clone(), file, place })
+        let place = Place { next_sequence: 1, first_end: end, end, is_torn: false };
+        Ok(Self { side: side.clone(), place })
     }
 
     /// Opens the file for more frames, and says what is in it; `None` if there is none that can be believed.
     pub(crate) fn open(side: &SideFolder) -> Result<Option<(Self, Derived)>> {
-        let Some((derived, place)) = read(side)? else { return Ok(None) };
-        Ok(Some((Self::open_at(side, place)?, derived)))
+        Ok(read(side)?.map(|(derived, place)| (Self { side: side.clone(), place }, derived)))
     }
 
     /// Adds a frame, durably; what it says must be durable already. Compacts the file when it has doubled.
@@ -138,8 +123,9 @@ impl DerivedFile {
         if replace(is_torn, true) || new_end - *first_end > SMALL_BYTES.max(*first_end) {
             return self.compact(frame);
         }
-        self.file.write_at(&bytes, *end)?;
-        self.file.sync()?;
+        let file = self.side.storage.open(&self.side.path.join(DERIVED), OpenMode::ReadWrite)?;
+        file.write_at(&bytes, *end)?;
+        file.sync()?;
         (*next_sequence, *end, *is_torn) = (*next_sequence + 1, new_end, false);
         Ok(())
     }
@@ -147,13 +133,15 @@ impl DerivedFile {
     /// Replaces the file by one frame that says all that it said, and `frame`.
     fn compact(&mut self, frame: &Frame) -> Result<()> {
         // Not kept in memory: a store may have a million queues.
-        let Some((mut derived, place)) = read(&self.side)? else {
+        let Some(mut derived) = Derived::load(&self.side)? else {
             let path = self.side.path.join(DERIVED);
             let reason = "it no longer holds the frames that were written".to_owned();
             return Err(Corruption { path, range: 0..self.place.end, reason }.into());
         };
         derived.merge(frame.clone());
-        *self = Self::create_with(&self.side, place.next_sequence, &derived.into_frame())?;
+        let Derived { log_offset, store_ms, queues, index } = derived;
+        let all = Frame { log_offset, store_ms, queues: queues.into_values().collect(), index };
+        *self = Self::create(&self.side, &all)?;
         Ok(())
     }
 }

@@ -82,7 +82,7 @@ mod watermark;
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{OpenMode, Storage};
+use crate::disk::Storage;
 use crate::error::Result;
 use crate::offset::LogOffset;
 
@@ -167,22 +167,14 @@ impl SideFolder {
     pub(crate) fn keep_cut(&self, at: LogOffset, bytes: &[u8]) -> Result<PathBuf> {
         let dir = self.path.join(CUT);
         let mut path = dir.join(format!("{:020}", at.get()));
-        let mut copy = 0;
-        while self.storage.info(&path)?.is_some() {
-            if self.storage.read_whole(&path, bytes.len().saturating_add(1))?.is_some_and(|kept| kept == bytes) {
-                self.storage.sync_dir(&dir)?;
-                return Ok(path);
+        for copy in 1.. {
+            match self.storage.read_whole(&path, bytes.len().saturating_add(1))? {
+                Some(kept) if kept == bytes => return self.storage.sync_dir(&dir).map(|()| path),
+                None if self.storage.info(&path)?.is_none() => break,
+                _ => path = dir.join(format!("{:020}.{copy}", at.get())),
             }
-            copy += 1;
-            path = dir.join(format!("{:020}.{copy}", at.get()));
         }
-        let unfinished = self.new_path("cut");
-        let file = self.storage.open(&unfinished, OpenMode::Create)?;
-        file.write_at(bytes, 0)?;
-        file.sync()?;
-        self.storage.rename(&unfinished, &path)?;
-        self.storage.sync_dir(&dir)?;
-        Ok(path)
+        self.storage.write_and_rename(&self.new_path("cut"), &path, bytes).map(|()| path)
     }
 
     fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, RealDisk};
+use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk};
 use crate::error::Error;
 
 fn side() -> (TempDir, SideFolder) {
@@ -48,23 +48,14 @@ impl Disk for FaultyDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove_file(path)
     }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(dir)
-    }
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         RealDisk.list(dir)
     }
     fn info(&self, path: &Path) -> io::Result<FileInfo> {
         RealDisk.info(path)
     }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(dir)
-    }
     fn maps_safely(&self, dir: &Path) -> bool {
         RealDisk.maps_safely(dir)
-    }
-    fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        RealDisk.try_lock(path, file)
     }
 }
 
@@ -99,8 +90,8 @@ impl DiskFile for FaultyFile {
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         self.1.map(bytes, mode)
     }
-    fn as_std(&self) -> Option<&fs::File> {
-        self.1.as_std()
+    fn try_lock(&self) -> io::Result<bool> {
+        self.1.try_lock()
     }
 }
 

@@ -1,18 +1,17 @@
 //! The log as the store's flush service sees it.
 
-use std::sync::{Arc, OnceLock};
-
+use super::Tasks;
 use crate::commit_log::CommitLog;
-use crate::drive::Waker;
+use crate::drive::Task;
 use crate::error::Result;
 use crate::flush::FlushTarget;
 use crate::offset::LogOffset;
 
-/// A log whose dispatch waits for what becomes durable.
+/// A log whose dispatch waits for what becomes durable, where it is written in groups.
 #[derive(Debug)]
 pub(super) struct DurableLog {
     pub(super) log: CommitLog,
-    pub(super) dispatch: OnceLock<Arc<Waker>>,
+    pub(super) tasks: Tasks,
 }
 
 impl FlushTarget for DurableLog {
@@ -22,8 +21,8 @@ impl FlushTarget for DurableLog {
 
     fn flush(&self) -> Result<LogOffset> {
         let end = self.log.flush()?;
-        if let Some(dispatch) = self.dispatch.get() {
-            dispatch.wake();
+        if self.log.is_grouped() {
+            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
         }
         Ok(end)
     }

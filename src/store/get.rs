@@ -1,17 +1,17 @@
 //! Getting messages from a queue, with RocketMQ's answers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
+use crate::commit_log::Reader;
 use crate::consume_queue::{ConsumeQueue, QueueItem};
-use crate::dispatch::{SCHEDULE_TOPIC, Selection};
+use crate::dispatch::{SCHEDULE_TOPIC, Selection, name_of};
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::offset::QueueOffset;
-use crate::recovery::{compare, name_of};
 use crate::view::MessageView;
 
 /// RocketMQ looks at no more than this many bytes of queue entries for one get.
@@ -43,6 +43,18 @@ pub enum GetStatus {
 }
 
 /// How much a [`MessageStore::get`] returns at most; the first message always.
+///
+/// # Examples
+/// ```
+/// use mqlog::{GetLimits, Message, MessageStore, QueueOffset, StoreOptions, TagFilter};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// store.put(Message::new("orders"))?;
+/// store.put(Message::new("orders"))?;
+/// let one = GetLimits { max_messages: 1, ..GetLimits::default() };
+/// assert_eq!(store.get("orders", 0, QueueOffset::ZERO, one, &TagFilter::all())?.messages.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetLimits {
     /// Number of messages. Default 32.
@@ -68,9 +80,8 @@ impl Default for GetLimits {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagFilter {
-    /// `None`: everything.
-    tags: Option<BTreeSet<String>>,
-    codes: BTreeSet<i64>,
+    /// The tags and their codes; `None`: everything.
+    tags: Option<BTreeMap<String, i64>>,
 }
 
 impl TagFilter {
@@ -83,23 +94,21 @@ impl TagFilter {
     /// Reads RocketMQ's subscription expression: tags separated by `||`; `*` or nothing for everything.
     #[must_use]
     pub fn parse(expression: &str) -> Self {
-        let tags: BTreeSet<String> =
-            expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
-        if tags.is_empty() || tags.contains("*") {
-            return Self::all();
-        }
-        Self { codes: tags.iter().map(|tag| tags_code(tag)).collect(), tags: Some(tags) }
+        let words = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
+        let tags: BTreeMap<_, _> = words.map(|tag| (tag.to_owned(), tags_code(tag))).collect();
+        let is_all = tags.is_empty() || tags.contains_key("*");
+        Self { tags: (!is_all).then_some(tags) }
     }
 
     /// Does a message with these tags pass?
     #[must_use]
     pub fn accepts(&self, tags: Option<&str>) -> bool {
-        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains(tags)))
+        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains_key(tags)))
     }
 
     /// Can a message with this tags code pass?
     fn accepts_code(&self, code: i64) -> bool {
-        self.tags.is_none() || self.codes.contains(&code)
+        self.tags.as_ref().is_none_or(|wanted| wanted.values().any(|known| *known == code))
     }
 }
 
@@ -211,6 +220,7 @@ impl Shared {
         let mut result = GetResult::empty(GetStatus::NoMatchedMessage, from, queue.range());
         let budget = SCAN_ENTRIES.max(limits.max_messages);
         let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
+        let mut reader = self.log.reader();
         'entries: while scanned < budget {
             if result.next >= result.range.end {
                 // A filter may ask for more than the number of messages wanted.
@@ -239,7 +249,7 @@ impl Shared {
                 }
                 let after = item.queue_offset + u64::from(item.count);
                 if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
-                    let fetched = self.fetch(queue, &item);
+                    let fetched = self.fetch(&mut reader, queue, &item);
                     if fetched.is_err() && !result.messages.is_empty() {
                         // What was found so far counts; the next get begins with the failure.
                         break 'entries;
@@ -283,14 +293,11 @@ impl Shared {
     }
 
     /// Reads the record of a queue entry, if it is the one that the entry is about.
-    pub(super) fn fetch(&self, queue: &ConsumeQueue, item: &QueueItem) -> Result<Fetched> {
+    pub(super) fn fetch(&self, reader: &mut Reader, queue: &ConsumeQueue, item: &QueueItem) -> Result<Fetched> {
         let at = crate::LogOffset::new(item.entry.log_offset);
-        let range = self.log.range();
-        if at < range.start {
-            return Ok(Fetched::Gone);
-        }
-        let message = match self.log.read(at) {
+        let message = match self.log.read_with(reader, at) {
             Ok(message) => message,
+            Err(Error::OutOfRange { .. }) if at < self.log.range().start => return Ok(Fetched::Gone),
             Err(Error::OutOfRange { .. }) => return Ok(Fetched::Wrong),
             // No record begins there: the log is damaged, or else the entry is wrong.
             Err(Error::Corrupt(_)) => match self.log.damage_at(at)? {
@@ -317,7 +324,6 @@ impl Shared {
         let cursor = self.dispatcher.pause();
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
         let range = self.log.range().start..cursor.at;
-        compare(&self.dispatcher, &self.queues, &selection, range, &mut |_| Ok(()))?;
-        Ok(())
+        self.dispatcher.compare(&selection, range, &mut |_| Ok(())).map(drop)
     }
 }

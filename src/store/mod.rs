@@ -17,21 +17,20 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
-use crate::commit_log::{Appended, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
-use crate::disk::StoreLock;
 use crate::dispatch::{Dispatcher, light_queue_id};
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::flush::FlushService;
-use crate::format::message_id::OffsetMessageId;
+use crate::format::message_id::{MessageIdError, OffsetMessageId};
 use crate::format::properties::DELAY;
 use crate::format::record::{SysFlag, Transaction};
 use crate::index_file::IndexSet;
@@ -39,8 +38,6 @@ use crate::message::{Message, MessageLimits};
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::{SideFolder, StoreFormat};
 use crate::view::MessageView;
-
-use durable::DurableLog;
 
 pub use get::{GetLimits, GetResult, GetStatus, TagFilter};
 pub use query::Query;
@@ -52,23 +49,40 @@ pub use verify::VerifyReport;
 const MAX_LAG_BYTES: u64 = 64 << 20;
 /// A waiting reader does the background work this often where nobody else does.
 const MANUAL_LOOK: Duration = Duration::from_millis(5);
-/// A buffer that grew larger than this for one message is not kept.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Encoded messages are made in the same memory again and again.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// A message store: RocketMQ's files in a folder, with one call to open, put, get and query.
 ///
 /// Cheap to share by reference or [`Arc`]; all methods take `&self`. Dropping the last one closes it as
 /// [`close`](Self::close) does, without telling of errors.
+///
+/// # Examples
+/// ```
+/// use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()).flush(FlushPolicy::Sync))?;
+/// let put = store.put(Message::new("orders").tags("paid").key("o-17").body(b"42"))?;
+/// for message in store.queue("orders", 0).iter_from(put.queue_offset) {
+///     assert_eq!(message?.body(), b"42");
+/// }
+/// for message in store.query("orders", "o-17", ..)? {
+///     assert_eq!(message?.tags().as_deref(), Some("paid"));
+/// }
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct MessageStore {
     shared: Arc<Shared>,
     report: RecoveryReport,
 }
+
+/// The background work, once it has begun; dispatch is the first.
+type Tasks = Arc<OnceLock<Vec<Task>>>;
 
 /// What the store and its tasks share.
 #[derive(Debug)]
@@ -78,7 +92,6 @@ struct Shared {
     index: Arc<IndexSet>,
     dispatcher: Arc<Dispatcher>,
     checkpointer: Arc<Checkpointer>,
-    target: Arc<DurableLog>,
     flush: FlushService,
     clock: Arc<dyn Clock>,
     side: SideFolder,
@@ -88,22 +101,13 @@ struct Shared {
     host: SocketAddr,
     /// Nobody does the background work but those who wait for it.
     is_manual: bool,
-    lock: Mutex<Option<StoreLock>>,
-    tasks: RwLock<Tasks>,
+    tasks: Tasks,
     rebuilt: AtomicU64,
     closed: AtomicBool,
 }
 
-/// The background work.
-#[derive(Debug, Default)]
-struct Tasks {
-    dispatch: Option<Task>,
-    others: Vec<Task>,
-}
-
 impl MessageStore {
     /// What opening found and did.
-    #[must_use]
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.report
     }
@@ -115,8 +119,21 @@ impl MessageStore {
     /// - [`Error::DiskFull`] if there is no room; nothing was written, and appends resume when there is
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// for body in [b"1", b"2", b"3"] {
+    ///     store.append(Message::new("orders").body(body))?;
+    /// }
+    /// let durable = store.flush()?;
+    /// assert_eq!(durable, store.stats().tail);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.shared.flush.appended();
         Ok(appended)
     }
@@ -129,7 +146,7 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
     pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append(&[message.borrow()])?[0];
+        let appended = self.shared.append_one(message.borrow())?;
         self.settle(appended.end())?;
         Ok(appended)
     }
@@ -140,22 +157,31 @@ impl MessageStore {
     /// # Errors
     /// Those of [`put`](Self::put); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one is
     /// part of a transaction, delayed, an inner batch or for light queues, as in RocketMQ.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let batch = [Message::new("orders").body(b"1"), Message::new("orders").body(b"2")];
+    /// let put = store.put_batch(&batch)?;
+    /// assert_eq!(put[1].log_offset, put[0].end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.shared.limits.max_body_bytes)?;
-        let appended = self.shared.append(&messages)?;
-        if let Some(last) = appended.last() {
-            self.settle(last.end())?;
-        }
+        let mut appended = Vec::with_capacity(messages.len());
+        self.shared.append(&messages, &mut |record| appended.push(record))?;
+        appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
         Ok(appended)
     }
 
     fn settle(&self, end: LogOffset) -> Result<()> {
         if self.shared.log.is_grouped() {
-            self.shared.flush.wait_durable(end)?;
-        } else {
-            self.shared.flush.appended();
+            return self.shared.flush.wait_durable(end);
         }
+        self.shared.flush.appended();
         Ok(())
     }
 
@@ -173,26 +199,32 @@ impl MessageStore {
     /// [`Error::InvalidMessage`] if the text is no such id, and those of [`CommitLog::read`].
     #[doc(alias = "viewMessage")]
     pub fn read_by_id(&self, id: &str) -> Result<MessageView> {
-        let parsed: OffsetMessageId = id.parse().map_err(|error: crate::format::message_id::MessageIdError| {
-            Error::InvalidMessage { field: "message id", reason: error.to_string() }
-        })?;
-        self.read(LogOffset::new(parsed.log_offset))
+        let invalid = |error: MessageIdError| Error::InvalidMessage { field: "message id", reason: error.to_string() };
+        self.read(LogOffset::new(id.parse::<OffsetMessageId>().map_err(invalid)?.log_offset))
     }
 
     /// Iterates over the whole log in order, with its damage, from a record's offset on.
-    #[must_use]
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{LogOffset, Message, MessageStore, ScanItem, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders"))?;
+    /// let first = store.scan(LogOffset::ZERO).next().expect("there is a record")?;
+    /// assert!(matches!(first, ScanItem::Record(record) if record.topic() == "orders"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.shared.log.scan(from)
     }
 
     /// What may be read of the log.
-    #[must_use]
     pub fn log_range(&self) -> std::ops::Range<LogOffset> {
         self.shared.log.range()
     }
 
     /// Length of the log's files in bytes.
-    #[must_use]
     pub fn log_file_bytes(&self) -> u64 {
         self.shared.log.file_bytes()
     }
@@ -235,6 +267,20 @@ impl MessageStore {
     ///
     /// # Errors
     /// Those of dispatch, and [`Error::Poisoned`] if the store stopped.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, QueueOffset, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// use std::time::Duration;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// assert!(!store.wait("orders", 0, QueueOffset::ZERO, Duration::from_millis(1))?);
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| store.put(Message::new("orders")));
+    ///     store.wait("orders", 0, QueueOffset::ZERO, Duration::from_secs(60)).map(|has| assert!(has))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(&self, topic: &str, queue_id: i32, offset: QueueOffset, timeout: Duration) -> Result<bool> {
         let shared = &self.shared;
         let has = || shared.queues.get(topic, queue_id).is_some_and(|queue| queue.range().end > offset);
@@ -262,7 +308,6 @@ impl MessageStore {
     }
 
     /// Everything below is durable.
-    #[must_use]
     pub fn durable_offset(&self) -> LogOffset {
         self.shared.flush.durable_offset()
     }
@@ -276,6 +321,20 @@ impl MessageStore {
     }
 
     /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// let appended = store.append(Message::new("orders"))?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// store.on_durable(appended.end(), move |answer| drop(sender.send(answer)));
+    /// store.flush()?;
+    /// receiver.recv()??;
+    /// assert!(store.durable_offset() >= appended.end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_durable(&self, end: LogOffset, callback: impl FnOnce(Result<()>) + Send + 'static) {
         self.shared.flush.on_durable(end, callback);
     }
@@ -305,7 +364,6 @@ impl MessageStore {
     }
 
     /// Numbers about the store.
-    #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         Stats {
@@ -333,8 +391,15 @@ impl MessageStore {
 }
 
 impl Shared {
-    fn append(&self, messages: &[&Message<'_>]) -> Result<Vec<Appended>> {
-        let Some(first) = messages.first() else { return Ok(Vec::new()) };
+    fn append_one(&self, message: &Message<'_>) -> Result<Appended> {
+        let mut appended = None;
+        self.append(&[message], &mut |record| appended = Some(record))?;
+        Ok(appended.expect("one message is placed as one record"))
+    }
+
+    /// Appends messages of one queue as one unit. `placed` gets each record in order.
+    fn append(&self, messages: &[&Message<'_>], placed: &mut dyn FnMut(Appended)) -> Result<()> {
+        let Some(first) = messages.first() else { return Ok(()) };
         if self.read_only {
             return Err(Error::ReadOnly);
         }
@@ -354,23 +419,17 @@ impl Shared {
         }
         light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let buffer = BUFFER.take();
-        let mut unit = Unit::encode(messages, self.log.encoding(self.host), buffer)?;
-        let mut appended = Vec::with_capacity(messages.len());
-        let cursors = Cursors { queue: queue.cursor(), light: &light };
-        self.log.append_unit(&mut unit, cursors, &mut |record| appended.push(record))?;
-        let buffer = unit.into_buffer();
-        if buffer.capacity() <= KEPT_BUFFER_BYTES {
-            BUFFER.set(buffer);
-        }
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
+        self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
+        BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
-            self.wake_dispatch();
+            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
         }
         let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {
             self.dispatcher.step(self.log.visible_end())?;
         }
-        Ok(appended)
+        Ok(())
     }
 
     /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
@@ -395,22 +454,15 @@ impl Shared {
 
     fn health(&self) -> Result<()> {
         self.log.progress().check()?;
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let all = tasks.dispatch.iter().chain(&tasks.others).chain(self.log.preparer());
-        for task in all {
+        for task in self.all_tasks() {
             task.health()?;
-            if let Some(full) = task.stalled() {
-                return Err(full);
-            }
+            task.stalled().map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
-    fn wake_dispatch(&self) {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &tasks.dispatch {
-            task.wake();
-        }
+    fn all_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.get().into_iter().flatten().chain(self.log.preparer())
     }
 
     /// Dispatches everything that readers may see now.
@@ -428,13 +480,12 @@ impl Shared {
     fn dispatch_for(&self, queue: &ConsumeQueue, from: QueueOffset, last: QueueOffset) -> Result<()> {
         let end = self.log.visible_end();
         while queue.range().end <= last && queue.cursor().next() > queue.range().end {
-            match self.dispatcher.step(end) {
+            let at = match self.dispatcher.step(end) {
                 Err(error) if error.is_disk_full() && queue.range().end > from => break,
-                at => {
-                    if at? >= end {
-                        break;
-                    }
-                }
+                at => at?,
+            };
+            if at >= end {
+                break;
             }
         }
         Ok(())
@@ -443,23 +494,21 @@ impl Shared {
 
 /// RocketMQ's rules for a batch.
 fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
-    let refuse = |field, reason: &str| Err(Error::InvalidMessage { field, reason: reason.to_owned() });
-    let Some(first) = messages.first() else { return Ok(()) };
     for message in messages {
-        if message.topic != first.topic || message.queue_id != first.queue_id {
-            return refuse("batch", "its messages have different topics or queues");
-        }
-        if message.sys_flag.transaction() != Transaction::None || message.sys_flag.has(SysFlag::INNER_BATCH) {
-            return refuse("batch", "a message of a transaction, or an inner batch, is put alone");
-        }
-        if light_queues(message).next().is_some() {
-            return refuse("batch", "a message for light queues is put alone");
-        }
-        let is_delayed =
-            message.property_value(DELAY).is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
-        if is_delayed || offsets_of(message) != 1 {
-            return refuse("batch", "a delayed message is put alone");
-        }
+        let (flag, delay) = (message.sys_flag, message.property_value(DELAY));
+        let is_delayed = delay.is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
+        let reason = if message.topic != messages[0].topic || message.queue_id != messages[0].queue_id {
+            "its messages have different topics or queues"
+        } else if flag.transaction() != Transaction::None || flag.has(SysFlag::INNER_BATCH) {
+            "a message of a transaction, or an inner batch, is put alone"
+        } else if light_queues(message).next().is_some() {
+            "a message for light queues is put alone"
+        } else if is_delayed || offsets_of(message) != 1 {
+            "a delayed message is put alone"
+        } else {
+            continue;
+        };
+        return Err(Error::InvalidMessage { field: "batch", reason: reason.to_owned() });
     }
     let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
     if bytes > max_bytes {

@@ -1,23 +1,24 @@
 //! Opening a store: lock, log, sizes, queues and index, then the tasks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
 use super::sizes::sizes_on_disk;
 use super::tasks::start_tasks;
-use super::{MessageStore, Shared};
+use super::{MessageStore, Shared, Tasks};
 use crate::checkpointer::Checkpointer;
 use crate::commit_log::{LogOptions, OpenedLog, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage};
-use crate::dispatch::DelayLevels;
+use crate::dispatch::{DelayLevels, Dispatcher};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
-use crate::flush::{FlushPolicy, FlushService, FlushTarget};
+use crate::flush::{FlushPolicy, FlushService};
 use crate::format::index::IndexLayout;
+use crate::format::record::RecordCrc;
 use crate::index_file::IndexSet;
 use crate::message::MessageLimits;
 use crate::options::{RecoveryMode, StoreOptions};
@@ -56,27 +57,23 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(options: StoreOptions) -> Result<Self> {
-        let levels = options.check()?;
-        let storage = Storage::new(Arc::clone(&options.disk));
+        options.check()?;
+        let real = Storage::new(Arc::clone(&options.disk));
+        // Read-only: everything that an opening would write goes to memory.
+        let overlay = || Storage::new(Arc::new(OverlayDisk::new(Arc::clone(&options.disk))));
         if options.read_only {
-            return open_over(&options, levels, storage);
+            return open_with(&options, overlay(), true);
         }
-        match open_with(&options, levels.clone(), storage.clone(), false) {
+        match open_with(&options, real, false) {
             Err(Error::Corrupt(_)) if options.recovery == RecoveryMode::ReadOnly => {
-                open_over(&options, levels, storage)
+                open_with(&options, overlay(), true)
             }
             opened => opened,
         }
     }
 }
 
-/// Opens for reading: everything that an opening would write goes to memory.
-fn open_over(options: &StoreOptions, levels: DelayLevels, storage: Storage) -> Result<MessageStore> {
-    let overlay = Storage::new(Arc::new(OverlayDisk::new(Arc::clone(storage.disk()))));
-    open_with(options, levels, overlay, true)
-}
-
-fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read_only: bool) -> Result<MessageStore> {
+fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Result<MessageStore> {
     let had_abort = has_abort(&storage, &options.root)?;
     // The folder that is there already tells the file system.
     let existing = options.root.ancestors().find(|dir| storage.info(dir).is_ok_and(|info| info.is_some()));
@@ -88,29 +85,29 @@ fn open_with(options: &StoreOptions, levels: DelayLevels, storage: Storage, read
         root: options.root.clone(),
         wanted: options.sizes.clone(),
         detect: sizes_on_disk,
-        crc: options.record_crc,
+        crc: if options.record_crc { RecordCrc::On } else { RecordCrc::Off },
         grouped,
+        read_mode: options.read_mode,
         read_only,
         salvage: read_only || options.recovery == RecoveryMode::Salvage,
     };
     let mut next = NextOffsets::default();
     let opened = open_log(&log_options, &mut |record| next.note(record))?;
-    build(options, levels, opened, next, (read_only, had_abort))
+    build(options, opened, &next, (read_only, had_abort))
 }
 
 fn build(
     options: &StoreOptions,
-    levels: DelayLevels,
     opened: OpenedLog,
-    next: NextOffsets,
+    next: &NextOffsets,
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
-    let (parts, strays) = open_parts(options, levels, &opened)?;
-    let OpenedLog { log, side, lock, known, format, found } = opened;
+    let (parts, strays) = open_parts(options, &opened)?;
+    let OpenedLog { log, side, known, format, found } = opened;
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let clean = known.is_clean() && covered && found.torn.is_none();
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
-    let recovered = recover(&parts, &known, clean, &next, &mut on_progress)?;
+    let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
         foreign_writer: known.foreign,
@@ -124,24 +121,21 @@ fn build(
         queues_repaired: recovered.queues_repaired,
         index_rebuilt: recovered.index_rebuilt,
         scanned_bytes: found.scanned_bytes,
-        refused_entries: recovered.dispatcher.refused(),
+        refused_entries: parts.dispatcher.refused(),
     };
     let file = if recovered.frame_holds { DerivedFile::open(&side)? } else { None };
     let file = file.map(|(file, derived)| (file, derived.log_offset));
-    let Parts { queues, index, .. } = parts;
-    let dispatcher = recovered.dispatcher;
-    let derived = (log.clone(), Arc::clone(&queues), Arc::clone(&index));
-    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), derived, file));
-    let target = Arc::new(DurableLog { log: log.clone(), dispatch: OnceLock::new() });
-    let flushed = Arc::clone(&target) as Arc<dyn FlushTarget>;
+    let dispatcher = parts.dispatcher;
+    let checkpointer = Arc::new(Checkpointer::new(side.clone(), Arc::clone(&dispatcher), file));
+    let tasks = Tasks::default();
+    let target = Arc::new(DurableLog { log: log.clone(), tasks: Arc::clone(&tasks) });
     let shared = Arc::new(Shared {
         log,
-        queues,
-        index,
+        queues: Arc::clone(&dispatcher.queues),
+        index: Arc::clone(&dispatcher.index),
         dispatcher,
         checkpointer,
-        target,
-        flush: FlushService::start(flushed, options.flush.clone(), options.drive)?,
+        flush: FlushService::start(target, options.flush.clone(), options.drive)?,
         clock: Arc::clone(&options.clock),
         side,
         format,
@@ -152,8 +146,7 @@ fn build(
         },
         host: options.store_host,
         is_manual: options.drive == Drive::Manual,
-        lock: Mutex::new(lock),
-        tasks: RwLock::default(),
+        tasks,
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });
@@ -166,7 +159,8 @@ fn build(
 }
 
 /// Opens queues and index as they are; also returns the names that are none of theirs.
-fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -> Result<(Parts, Vec<PathBuf>)> {
+fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<PathBuf>)> {
+    let levels = DelayLevels::parse(&options.delay_levels)?;
     let (side, format) = (opened.side.clone(), &opened.format);
     let (storage, new_dir) = (side.storage().clone(), side.path().join("new"));
     let sizes = QueueSizes {
@@ -178,7 +172,7 @@ fn open_parts(options: &StoreOptions, levels: DelayLevels, opened: &OpenedLog) -
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
     let clock = Arc::clone(&options.clock);
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
-    let (queues, index) = (Arc::new(queues), Arc::new(index));
-    let (log, save_bytes) = (opened.log.clone(), options.checkpoint_bytes);
-    Ok((Parts { log, side, queues, index, levels, save_bytes }, [queue_strays, index_strays].concat()))
+    let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), Arc::new(queues), Arc::new(index), levels));
+    let parts = Parts { side, dispatcher, save_bytes: options.checkpoint_bytes };
+    Ok((parts, [queue_strays, index_strays].concat()))
 }

@@ -1,6 +1,6 @@
 //! Finding messages by key.
 
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::{Bound, RangeBounds};
 
 use super::MessageStore;
 use crate::commit_log::CommitLog;
@@ -15,7 +15,7 @@ pub struct Query {
     candidates: Candidates,
     topic: String,
     key: String,
-    times: RangeInclusive<i64>,
+    times: (Bound<i64>, Bound<i64>),
 }
 
 impl MessageStore {
@@ -42,19 +42,15 @@ impl MessageStore {
     /// and the record's time.
     pub fn query(&self, topic: &str, key: &str, times: impl RangeBounds<i64>) -> Result<Query> {
         self.shared.dispatch_for_reading()?;
-        let start = match times.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(start) => start.saturating_add(1),
-            Bound::Unbounded => i64::MIN,
+        let times = (times.start_bound().cloned(), times.end_bound().cloned());
+        // The record's own time decides in the end.
+        let or = |bound, open| match bound {
+            Bound::Included(ms) | Bound::Excluded(ms) => ms,
+            Bound::Unbounded => open,
         };
-        let end = match times.end_bound() {
-            Bound::Included(end) => *end,
-            Bound::Excluded(end) => end.saturating_sub(1),
-            Bound::Unbounded => i64::MAX,
-        };
-        let candidates = self.shared.index.candidates(topic, key, start..=end);
+        let candidates = self.shared.index.candidates(topic, key, or(times.0, i64::MIN)..=or(times.1, i64::MAX));
         let (topic, key) = (topic.to_owned(), key.to_owned());
-        Ok(Query { log: self.shared.log.clone(), candidates, topic, key, times: start..=end })
+        Ok(Query { log: self.shared.log.clone(), candidates, topic, key, times })
     }
 }
 
@@ -71,15 +67,11 @@ impl Iterator for Query {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let offset = match self.candidates.next()? {
-                Ok(offset) => offset,
-                Err(error) => return Some(Err(error)),
-            };
-            match self.log.read(offset) {
-                Ok(message) if self.matches(&message) => return Some(Ok(message)),
+            match self.candidates.next()?.map(|offset| self.log.read(offset)) {
+                Ok(Ok(message)) if self.matches(&message) => return Some(Ok(message)),
                 // An entry of a deleted record, or of another key with this hash, or a damaged one.
-                Ok(_) | Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => {}
-                Err(error) => return Some(Err(error)),
+                Ok(Ok(_) | Err(Error::OutOfRange { .. } | Error::Corrupt(_))) => {}
+                Ok(Err(error)) | Err(error) => return Some(Err(error)),
             }
         }
     }

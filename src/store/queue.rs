@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::get::Fetched;
 use super::{MessageStore, Shared};
+use crate::commit_log::Reader;
 use crate::consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 use crate::error::{Error, Result};
 use crate::format::queue_entry::QueueEntry;
@@ -13,9 +14,23 @@ use crate::offset::{LogOffset, QueueOffset};
 use crate::view::MessageView;
 
 /// Entries are read in pieces of this many.
-const READ_ENTRIES: usize = 32;
+const READ_ENTRIES: usize = 128;
 
 /// A queue of a store, whether it exists already or not; see [`MessageStore::queue`].
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, QueueOffset, StoreOptions, TimeBound};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let put = store.put(Message::new("orders").queue(3))?;
+/// let queue = store.queue("orders", 3);
+/// assert_eq!(queue.range()?, QueueOffset::ZERO..QueueOffset::new(1));
+/// assert_eq!(queue.iter_from(QueueOffset::ZERO).count(), 1);
+/// let stored_ms = store.read(put.log_offset)?.store_ms();
+/// assert_eq!(queue.offset_by_time(stored_ms, TimeBound::Lower)?, put.queue_offset);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct QueueHandle {
     shared: Arc<Shared>,
@@ -28,6 +43,8 @@ pub struct QueueHandle {
 pub struct QueueIter {
     handle: QueueHandle,
     next: QueueOffset,
+    queue: Option<Arc<ConsumeQueue>>,
+    reader: Reader,
     items: VecDeque<QueueItem>,
     repaired_at: Option<QueueOffset>,
 }
@@ -63,7 +80,8 @@ impl QueueHandle {
     /// it is when the iterator gets there.
     #[must_use]
     pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
-        QueueIter { handle: self.clone(), next: from.min(QueueOffset::MAX), items: VecDeque::new(), repaired_at: None }
+        let (next, reader) = (from.min(QueueOffset::MAX), self.shared.log.reader());
+        QueueIter { handle: self.clone(), next, queue: None, reader, items: VecDeque::new(), repaired_at: None }
     }
 
     /// The entries of the queue whose records are in the log, from an offset on.
@@ -72,11 +90,9 @@ impl QueueHandle {
     /// [`Error::Io`] if a file cannot be read, and those of dispatch.
     pub fn entries(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         let Some(queue) = self.find()? else { return Ok(Vec::new()) };
-        let log = &self.shared.log;
-        let start = log.range().start.get();
+        let (log, start) = (&self.shared.log, self.shared.log.range().start.get());
         let mut items = self.shared.read_entries(&queue, from.max(queue.range().start), max)?;
-        let is_there = |at: u64| at >= start && log.known_damage(at).is_none();
-        items.retain(|item| is_there(item.entry.log_offset));
+        items.retain(|item| item.entry.log_offset >= start && log.known_damage(item.entry.log_offset).is_none());
         Ok(items)
     }
 
@@ -106,35 +122,30 @@ impl QueueHandle {
 }
 
 impl QueueIter {
-    fn fill(&mut self) -> Result<Option<Arc<ConsumeQueue>>> {
-        let Some(queue) = self.handle.shared.find_queue(&self.handle.topic, self.handle.queue_id)? else {
-            return Ok(None);
-        };
-        if self.items.is_empty() {
-            let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
-            self.handle.shared.dispatch_for(&queue, self.next, last)?;
-            self.next = self.next.max(queue.range().start);
-            self.items = self.handle.shared.read_entries(&queue, self.next, READ_ENTRIES)?.into();
-        }
-        Ok(Some(queue))
-    }
-
     fn advance(&mut self) -> Result<Option<MessageView>> {
+        let QueueHandle { shared, topic, queue_id } = &self.handle;
+        if self.queue.is_none() {
+            self.queue = shared.find_queue(topic, *queue_id)?;
+        }
+        let Some(queue) = &self.queue else { return Ok(None) };
         loop {
-            let Some(queue) = self.fill()? else { return Ok(None) };
+            if self.items.is_empty() {
+                let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
+                shared.dispatch_for(queue, self.next, last)?;
+                self.next = self.next.max(queue.range().start);
+                self.items = shared.read_entries(queue, self.next, READ_ENTRIES)?.into();
+            }
             let Some(item) = self.items.pop_front() else { return Ok(None) };
             // An error is an item too: the next one comes after it.
             self.next = item.queue_offset + u64::from(item.count);
-            match self.handle.shared.fetch(&queue, &item)? {
+            match shared.fetch(&mut self.reader, queue, &item)? {
                 Fetched::Wrong if self.repaired_at == Some(item.queue_offset) => {
-                    return Err(Error::OutOfRange {
-                        offset: item.queue_offset.get(),
-                        available: queue.range().start.get()..queue.range().end.get(),
-                    });
+                    let (offset, range) = (item.queue_offset.get(), queue.range());
+                    return Err(Error::OutOfRange { offset, available: range.start.get()..range.end.get() });
                 }
                 Fetched::Wrong => {
                     self.repaired_at = Some(item.queue_offset);
-                    self.handle.shared.rebuild(&queue)?;
+                    shared.rebuild(queue)?;
                     self.items.clear();
                     self.next = item.queue_offset;
                 }

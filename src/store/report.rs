@@ -7,6 +7,19 @@ use crate::error::Corruption;
 use crate::offset::LogOffset;
 
 /// What [`MessageStore::open`](crate::MessageStore::open) found and did.
+///
+/// # Examples
+/// ```
+/// use mqlog::{Message, MessageStore, StoreOptions};
+/// # let dir = tempfile::tempdir()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// store.put(Message::new("orders"))?;
+/// store.close()?;
+/// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+/// let report = store.recovery_report();
+/// assert!(report.clean && report.torn.is_none() && report.corruptions.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// The last session closed the store completely.
@@ -58,7 +71,7 @@ pub struct Stats {
     pub rebuilt_queues: u64,
     /// Bytes of deleted log files that somebody still holds.
     pub pinned_bytes: u64,
-    /// How often the wall clock was found far behind the last store time.
+    /// How often the wall clock jumped by more than an hour, forward or back.
     pub clock_jumps: u64,
     /// Damage of the log that dispatch met.
     pub damages: Vec<Corruption>,

@@ -1,10 +1,10 @@
 //! Deleting old messages, and ending the use of a store.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{MessageStore, Shared};
+use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
 use crate::retention::{FileFacts, older_than};
@@ -21,6 +21,19 @@ impl MessageStore {
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be removed.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).log_file_bytes(64 * 1024))?;
+    /// for _ in 0..100 {
+    ///     store.put(Message::new("orders").body(&[0; 1024]))?;
+    /// }
+    /// assert_eq!(store.delete_before(store.flush()?)?, 1, "the file in use stays");
+    /// assert!(store.queue("orders", 0).range()?.start.get() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn delete_before(&self, offset: LogOffset) -> Result<u64> {
         let shared = &self.shared;
         if shared.read_only {
@@ -60,12 +73,11 @@ impl MessageStore {
         let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let cutoff_ms = self.shared.clock.now_ms().saturating_sub(age_ms);
         let range = self.log_range();
-        let bases =
-            (range.start.get()..range.end.get()).step_by(usize::try_from(self.log_file_bytes()).unwrap_or(usize::MAX));
-        let facts = bases.map(|base| {
-            let base = LogOffset::new(base);
-            FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) }
-        });
+        let step = usize::try_from(self.shared.log.file_bytes()).unwrap_or(usize::MAX);
+        let facts = (range.start.get()..range.end.get())
+            .step_by(step)
+            .map(LogOffset::new)
+            .map(|base| FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) });
         self.delete_before(older_than(&facts.collect::<Vec<_>>(), cutoff_ms))
     }
 
@@ -91,20 +103,12 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
             return Ok(());
         }
-        let health = self.stop_tasks();
+        let health = self.health();
+        self.tasks.get().into_iter().flatten().for_each(Task::stop);
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
-        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.log.keep_lock(None);
         done.and(shut)
-    }
-
-    fn stop_tasks(&self) -> Result<()> {
-        let health = self.health();
-        let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.take().iter().chain(&std::mem::take(&mut tasks.others)) {
-            task.stop();
-        }
-        health
     }
 
     /// The last checkpoint, and the word that the session ended well, which is set last.

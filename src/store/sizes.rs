@@ -21,9 +21,8 @@ pub(super) fn sizes_on_disk(storage: &Storage, root: &Path, sizes: &mut StoreFor
     let batches = most_frequent_length(storage, &root.join("batchconsumequeue"), BatchEntry::BYTES as u64)?;
     sizes.batch_queue_file_entries = batches.unwrap_or(sizes.batch_queue_file_entries);
     let dir = root.join("index");
-    let files = storage.list(&dir)?.into_iter();
-    let paths: Vec<_> = files.filter(|file| parse_index_name(&file.name).is_some()).collect();
-    let paths: Vec<_> = paths.into_iter().map(|file| dir.join(file.name)).collect();
+    let names = storage.list(&dir)?.into_iter().map(|file| file.name);
+    let paths: Vec<_> = names.filter(|name| parse_index_name(name).is_some()).map(|name| dir.join(name)).collect();
     let wanted = IndexLayout { slots: sizes.index_slots, entries: sizes.index_entries };
     if let Some(layout) = detect_layout(storage, &paths, &[ROCKETMQ_LAYOUT, wanted])? {
         (sizes.index_slots, sizes.index_entries) = (layout.slots, layout.entries);

@@ -1,6 +1,6 @@
 //! The background work of a store.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -20,32 +20,26 @@ pub(super) fn start_tasks(shared: &Shared, options: &StoreOptions) -> Result<()>
         let end = log.visible_end();
         Ok(if dispatcher.step(end)? < end { Pumped::Again } else { Pumped::Idle(None) })
     })?;
-    if grouped {
-        let _ = shared.target.dispatch.set(dispatch.waker());
-    }
     let checkpointer = Arc::clone(&shared.checkpointer);
     let (bytes, interval) = (options.checkpoint_bytes, options.checkpoint_interval);
     let mut changed: Option<Instant> = None;
     let checkpoint = Task::start("checkpoint", options.drive, move || {
         let behind = checkpointer.behind_bytes();
-        let since = if behind == 0 { None } else { Some(changed.unwrap_or_else(Instant::now)) };
-        let due = since.is_some_and(|since| since.elapsed() >= interval) || behind >= bytes.max(1);
-        changed = since;
-        if due {
+        changed = (behind > 0).then(|| changed.unwrap_or_else(Instant::now));
+        if behind >= bytes.max(1) || changed.is_some_and(|since| since.elapsed() >= interval) {
             checkpointer.checkpoint()?;
             changed = None;
         }
         Ok(Pumped::Idle(Some(interval.clamp(Duration::from_millis(1), CHECKPOINT_LOOK))))
     })?;
-    let mut others = vec![checkpoint];
+    let mut tasks = vec![dispatch, checkpoint];
     if grouped {
         let log = shared.log.clone();
-        others.push(Task::start("watermark", options.drive, move || {
+        tasks.push(Task::start("watermark", options.drive, move || {
             log.save_watermark().map(|()| Pumped::Idle(Some(WATERMARK_INTERVAL)))
         })?);
     }
-    let mut tasks = shared.tasks.write().unwrap_or_else(PoisonError::into_inner);
-    (tasks.dispatch, tasks.others) = (Some(dispatch), others);
+    shared.tasks.set(tasks).expect("a store starts its tasks once");
     Ok(())
 }
 
@@ -54,11 +48,20 @@ impl super::MessageStore {
     ///
     /// # Errors
     /// The first failure of a task.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Drive, Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).drive(Drive::Manual))?;
+    /// let put = store.put(Message::new("orders"))?;
+    /// store.pump()?;
+    /// assert_eq!(store.stats().dispatched, put.end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pump(&self) -> Result<()> {
-        let shared = &self.shared;
-        shared.flush.pump()?;
-        let tasks = shared.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks.dispatch.iter().chain(&tasks.others).chain(shared.log.preparer()) {
+        self.shared.flush.pump()?;
+        for task in self.shared.all_tasks() {
             while task.pump()? == Pumped::Again {}
         }
         Ok(())

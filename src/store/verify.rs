@@ -1,7 +1,8 @@
 //! Checking a store as a whole: the log, and queues and index against it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::MessageStore;
 use super::get::Fetched;
@@ -11,8 +12,11 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::java_hash::index_key_hash;
 use crate::format::record::Transaction;
 use crate::index_file::Entries;
-use crate::offset::{LogOffset, QueueOffset};
+use crate::offset::LogOffset;
 use crate::view::MessageView;
+
+/// Entries are read in pieces of this many.
+const RUN: usize = 512;
 
 /// What [`MessageStore::verify`] counted and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,12 +31,17 @@ pub struct VerifyReport {
     pub damages: Vec<Corruption>,
 }
 
+impl VerifyReport {
+    fn add(&mut self, path: PathBuf, range: Range<u64>, reason: impl Into<String>) {
+        self.damages.push(Corruption { path, range, reason: reason.into() });
+    }
+}
+
 /// What a queue should hold.
 #[derive(Debug, Default)]
 struct Expected {
     entries: u64,
-    first: Option<u64>,
-    end: u64,
+    range: Range<u64>,
 }
 
 impl MessageStore {
@@ -41,14 +50,26 @@ impl MessageStore {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// store.put(Message::new("orders").key("o-17"))?;
+    /// let report = store.verify()?;
+    /// assert_eq!((report.records, report.queue_entries, report.index_entries), (1, 1, 1));
+    /// assert!(report.damages.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self) -> Result<VerifyReport> {
         let end = self.shared.log.visible_end();
         self.shared.dispatch_all()?;
         let mut report = VerifyReport::default();
         self.verify_opening(&mut report);
-        let mut queues: HashMap<(String, i32), Expected> = HashMap::new();
+        let mut queues: BTreeMap<(String, i32), Expected> = BTreeMap::new();
         let mut index = self.shared.index.entries()?;
-        for item in self.scan(LogOffset::ZERO) {
+        for item in self.shared.log.scan_thoroughly(LogOffset::ZERO) {
             match item? {
                 ScanItem::Record(record) if record.log_offset() >= end => break,
                 ScanItem::Record(record) => {
@@ -57,107 +78,94 @@ impl MessageStore {
                     self.verify_keys(&record, &mut index, &mut report)?;
                 }
                 ScanItem::Damaged(corruption) => {
-                    let known = report.damages.iter().any(|known| known.range == corruption.range);
-                    if !known {
+                    if report.damages.iter().all(|known| known.range != corruption.range) {
                         report.damages.push(corruption);
                     }
                 }
                 ScanItem::Blank(_) => {}
             }
         }
-        if end > LogOffset::ZERO {
-            while let Some((offset, _)) = index.next_until(LogOffset::new(end.get() - 1))? {
-                self.check_lone(offset, &mut report);
-            }
-        }
+        self.hashes_at(end, &mut index, &mut report)?;
         report.damages.append(&mut index.damages);
-        let mut queues: Vec<_> = queues.into_iter().collect();
-        queues.sort_by(|a, b| a.0.cmp(&b.0));
         for ((topic, queue_id), expected) in queues {
             self.verify_queue(&topic, queue_id, &expected, &mut report)?;
         }
         Ok(report)
     }
 
-    /// An index entry without a record is damage, unless the record is gone or damaged itself.
-    fn check_lone(&self, offset: LogOffset, report: &mut VerifyReport) {
-        let log = &self.shared.log;
-        if offset >= log.range().start && log.known_damage(offset.get()).is_none() {
-            let (path, range) = (self.shared.side.root().join("index"), offset.get()..offset.get());
-            report.damages.push(Corruption { path, range, reason: "an index entry belongs to no record".to_owned() });
-        }
-    }
-
     fn verify_opening(&self, report: &mut VerifyReport) {
         report.damages.extend(self.report.corruptions.iter().cloned());
         let root = self.shared.side.root();
         for at in &self.report.repaired_blanks {
-            let (path, range) = (root.join("commitlog"), at.get()..at.get() + 8);
-            report.damages.push(Corruption {
-                path,
-                range,
-                reason: "an end-of-file blank had a wrong field".to_owned(),
-            });
+            let range = at.get()..at.get() + 8;
+            report.add(root.join("commitlog"), range, "an end-of-file blank had a wrong field");
         }
         if !self.report.clean {
             return;
         }
         for (topic, queue_id) in &self.report.queues_repaired {
-            let path = root.join("consumequeue").join(topic).join(queue_id.to_string());
-            let reason = "the queue's files were not as the log says".to_owned();
-            report.damages.push(Corruption { path, range: 0..0, reason });
+            report.add(self.queue_dir(topic, *queue_id), 0..0, "the queue's files were not as the log says");
         }
         if self.report.index_rebuilt && !self.report.foreign_writer {
-            let reason = "the index files were not those of the last checkpoint".to_owned();
-            report.damages.push(Corruption { path: root.join("index"), range: 0..0, reason });
+            report.add(root.join("index"), 0..0, "the index files were not those of the last checkpoint");
         }
+    }
+
+    fn queue_dir(&self, topic: &str, queue_id: i32) -> PathBuf {
+        self.shared.side.root().join("consumequeue").join(topic).join(queue_id.to_string())
+    }
+
+    /// The hashes that the index has for a record. An index entry before it without a record is damage, unless the
+    /// record is gone or damaged itself.
+    fn hashes_at(&self, at: LogOffset, index: &mut Entries, report: &mut VerifyReport) -> Result<Vec<u32>> {
+        let (log, mut found) = (&self.shared.log, Vec::new());
+        while let Some((offset, hash)) = index.next_until(at)? {
+            if offset == at {
+                found.push(hash);
+            } else if offset >= log.range().start && log.known_damage(offset.get()).is_none() {
+                let (path, range) = (self.shared.side.root().join("index"), offset.get()..offset.get());
+                report.add(path, range, "an index entry belongs to no record");
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Compares a record's keys with the entries that the index has for it.
     fn verify_keys(&self, record: &MessageView, index: &mut Entries, report: &mut VerifyReport) -> Result<()> {
         let at = record.log_offset();
-        let mut found = Vec::new();
-        while let Some((offset, hash)) = index.next_until(at)? {
-            if offset == at {
-                found.push(hash);
-            } else {
-                self.check_lone(offset, report);
-            }
-        }
+        let found = self.hashes_at(at, index, report)?;
         let topic = record.topic();
         let is_indexed = record.sys_flag().transaction() != Transaction::Rollback;
         let keys = record.unique_key().into_iter().chain(record.keys()).filter(|_| is_indexed);
         let mut expected: Vec<u32> = keys.map(|key| index_key_hash(&topic, &key)).collect();
         expected.sort_unstable();
-        found.sort_unstable();
         if found != expected {
             let (path, range) = (self.shared.side.root().join("index"), at.get()..record.end().get());
-            let reason = "the index does not have just the record's keys".to_owned();
-            report.damages.push(Corruption { path, range, reason });
+            report.add(path, range, "the index does not have just the record's keys");
         }
         report.index_entries += found.len() as u64;
         Ok(())
     }
 
     fn verify_queue(&self, topic: &str, queue_id: i32, expected: &Expected, report: &mut VerifyReport) -> Result<()> {
-        let path = self.shared.side.root().join("consumequeue").join(topic).join(queue_id.to_string());
-        let wrong = |range: Range<u64>, reason: String| Corruption { path: path.clone(), range, reason };
+        let path = self.queue_dir(topic, queue_id);
+        let mut reader = self.shared.log.reader();
         let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
-            let range = expected.first.unwrap_or(0)..expected.end;
-            report.damages.push(wrong(range, "the queue is missing".to_owned()));
+            report.add(path, expected.range.clone(), "the queue is missing");
             return Ok(());
         };
-        let (mut next, mut entries) = (queue.range().start, 0);
+        let (mut next, mut run, mut entries) = (queue.range().start, RUN, 0);
         while next < queue.range().end {
-            let items = match queue.read(next, 512) {
+            let items = match queue.read(next, run) {
                 // One of them is damaged: find out which.
-                Err(Error::Corrupt(_)) => queue.read(next, 1),
-                items => items,
-            };
-            let items = match items {
+                Err(Error::Corrupt(_)) if run > 1 => {
+                    run = 1;
+                    continue;
+                }
                 Err(Error::Corrupt(damage)) => {
-                    report.damages.push(wrong(next.get()..next.get() + 1, damage.reason));
-                    next = next + 1;
+                    report.add(path.clone(), next.get()..next.get() + 1, damage.reason);
+                    (next, run) = (next + 1, RUN);
                     continue;
                 }
                 items => items?,
@@ -165,33 +173,34 @@ impl MessageStore {
             let Some(last) = items.last() else { break };
             next = last.queue_offset + u64::from(last.count);
             for item in &items {
-                let range = item.queue_offset.get()..item.queue_offset.get() + u64::from(item.count);
-                match self.shared.fetch(&queue, item) {
+                match self.shared.fetch(&mut reader, &queue, item) {
                     Ok(Fetched::Message(_)) => entries += 1,
                     // The damage of a record itself was found by the scan.
                     Ok(Fetched::Gone) | Err(Error::Corrupt(_)) => {}
                     Ok(Fetched::Wrong) => {
-                        report.damages.push(wrong(range, "an entry does not fit its record".to_owned()));
+                        let range = item.queue_offset.get()..item.queue_offset.get() + u64::from(item.count);
+                        report.add(path.clone(), range, "an entry does not fit its record");
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
         report.queue_entries += entries;
-        let end = QueueOffset::new(expected.end);
-        if entries != expected.entries || queue.range().end < end {
+        if entries != expected.entries || queue.range().end.get() < expected.range.end {
             let reason = format!("the queue has {entries} entries, the log has {} for it", expected.entries);
-            report.damages.push(wrong(expected.first.unwrap_or(0)..expected.end, reason));
+            report.add(path, expected.range.clone(), reason);
         }
         Ok(())
     }
 }
 
-fn expect(record: &MessageView, queues: &mut HashMap<(String, i32), Expected>) {
+fn expect(record: &MessageView, queues: &mut BTreeMap<(String, i32), Expected>) {
     for_each_target(&record.record(), |target| {
         let queue = queues.entry((target.topic.into_owned(), target.queue_id)).or_default();
+        if queue.entries == 0 {
+            queue.range.start = target.queue_offset;
+        }
         queue.entries += 1;
-        queue.first.get_or_insert(target.queue_offset);
-        queue.end = queue.end.max(target.queue_offset + u64::from(target.count));
+        queue.range.end = queue.range.end.max(target.queue_offset + u64::from(target.count));
     });
 }

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod oracle;
+
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,15 +51,20 @@ pub(crate) struct Content {
 impl Content {
     /// Scans the log; damage is a failure.
     pub(crate) fn of_log(store: &MessageStore) -> Self {
+        Self::read_log(store).unwrap()
+    }
+
+    /// Scans the log; damage is an error, and what cannot be read.
+    pub(crate) fn read_log(store: &MessageStore) -> Result<Self, String> {
         let mut content = Self::default();
         for item in store.scan(LogOffset::ZERO) {
-            match item.unwrap() {
+            match item.map_err(|error| format!("the log cannot be read: {error}"))? {
                 ScanItem::Record(record) => content.add(&record),
                 ScanItem::Blank(_) => {}
-                ScanItem::Damaged(damage) => panic!("{damage}"),
+                ScanItem::Damaged(damage) => return Err(format!("the log is damaged: {damage}")),
             }
         }
-        content
+        Ok(content)
     }
 
     fn add(&mut self, record: &MessageView) {
@@ -92,45 +100,69 @@ impl Content {
 
     /// Compares queues and index with what this log says; queue offsets must be dense.
     pub(crate) fn check(&self, store: &MessageStore) {
-        let named: Vec<_> = store.queues().unwrap();
+        self.compare(store).unwrap();
+    }
+
+    /// As [`check`](Self::check), and says what differs.
+    pub(crate) fn compare(&self, store: &MessageStore) -> Result<(), String> {
+        let named = store.queues().map_err(|error| error.to_string())?;
         for queue in self.queues.keys() {
-            assert!(named.contains(queue), "{queue:?} is missing");
+            same(&named.contains(queue), &true, || format!("is there a queue {queue:?}"))?;
         }
         for (topic, id) in named {
             let wanted = self.queues.get(&(topic.clone(), id)).map(Vec::as_slice).unwrap_or_default();
-            check_queue(store, &topic, id, wanted);
+            compare_queue(store, &topic, id, wanted)?;
         }
         // Each query looks into every index file: not all of a large store.
         for (topic, key) in self.keys.keys().step_by(1 + self.keys.len() / 100) {
-            self.check_key(store, topic, key);
+            self.compare_key(store, topic, key)?;
         }
+        Ok(())
     }
 
     pub(crate) fn check_key(&self, store: &MessageStore, topic: &str, key: &str) {
-        let found: Vec<_> =
-            store.query(topic, key, ..).unwrap().map(|found| found.unwrap().log_offset().get()).collect();
-        assert_eq!(found, self.keys[&(topic.to_owned(), key.to_owned())], "key {key} of {topic}");
+        self.compare_key(store, topic, key).unwrap();
+    }
+
+    fn compare_key(&self, store: &MessageStore, topic: &str, key: &str) -> Result<(), String> {
+        let found = store.query(topic, key, ..).and_then(|found| offsets(found));
+        let found = found.map_err(|error| format!("key {key} of {topic}: {error}"))?;
+        same(&found, &self.keys[&(topic.to_owned(), key.to_owned())], || format!("key {key} of {topic}"))
     }
 }
 
-fn check_queue(store: &MessageStore, topic: &str, id: i32, wanted: &[Entry]) {
+/// The log offsets of messages.
+fn offsets(messages: impl Iterator<Item = mqlog::Result<MessageView>>) -> mqlog::Result<Vec<u64>> {
+    messages.map(|message| message.map(|message| message.log_offset().get())).collect()
+}
+
+/// Says what is not as it should be.
+fn same<T: PartialEq + Debug>(found: &T, wanted: &T, what: impl FnOnce() -> String) -> Result<(), String> {
+    if found == wanted { Ok(()) } else { Err(format!("{}: {found:?}, and should be {wanted:?}", what())) }
+}
+
+fn compare_queue(store: &MessageStore, topic: &str, id: i32, wanted: &[Entry]) -> Result<(), String> {
+    let failed = |error: mqlog::Error| format!("queue {topic}/{id}: {error}");
     let queue = store.queue(topic, id);
-    let items = queue.entries(QueueOffset::ZERO, usize::MAX >> 8).unwrap();
+    let items = queue.entries(QueueOffset::ZERO, usize::MAX >> 8).map_err(failed)?;
     let found: Vec<Entry> = items
         .iter()
         .map(|item| (item.queue_offset.get(), item.count, item.entry.log_offset, item.entry.record_bytes))
         .collect();
-    assert_eq!(found, wanted, "queue {topic}/{id}");
-    let range = queue.range().unwrap();
+    same(&&found[..], &wanted, || format!("entries of queue {topic}/{id}"))?;
+    let range = queue.range().map_err(failed)?;
+    let range = (range.start.get(), range.end.get());
     match (wanted.first(), wanted.last()) {
         (Some(first), Some(last)) => {
-            assert_eq!((range.start.get(), range.end.get()), (first.0, last.0 + u64::from(last.1)), "{topic}/{id}");
+            same(&range, &(first.0, last.0 + u64::from(last.1)), || format!("range of queue {topic}/{id}"))?;
         }
-        _ => assert_eq!(range.start, range.end, "{topic}/{id}"),
+        _ => same(&range.0, &range.1, || format!("range of the empty queue {topic}/{id}"))?,
     }
-    assert!(wanted.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) == pair[1].0), "{topic}/{id} has a gap");
-    let read: Vec<_> = queue.iter_from(QueueOffset::ZERO).map(|message| message.unwrap().log_offset().get()).collect();
-    assert_eq!(read, wanted.iter().map(|entry| entry.2).collect::<Vec<_>>(), "messages of {topic}/{id}");
+    let is_dense = wanted.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) == pair[1].0);
+    same(&is_dense, &true, || format!("do the offsets of queue {topic}/{id} follow each other, {wanted:?}"))?;
+    let read = offsets(queue.iter_from(QueueOffset::ZERO)).map_err(failed)?;
+    let wanted: Vec<u64> = wanted.iter().map(|entry| entry.2).collect();
+    same(&read, &wanted, || format!("messages of queue {topic}/{id}"))
 }
 
 /// Checks a store against its own log, and with `verify`; returns what the log says.

@@ -71,7 +71,9 @@ fn what_is_put_in_the_place_of_a_lost_end_of_the_log_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let options = || StoreOptions::new(dir.path()).log_file_bytes(64 * 1024).recovery(RecoveryMode::Salvage);
     let store = MessageStore::open(options()).unwrap();
-    (0..10).for_each(|_| drop(store.put(Message::new("t")).unwrap()));
+    for _ in 0..10 {
+        store.put(Message::new("t")).unwrap();
+    }
     let end = store.log_range().end;
     store.close().unwrap();
     fs::remove_dir_all(dir.path().join("commitlog")).unwrap();

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use mqlog::{FlushPolicy, LogOffset, Message, MessageStore};
+use mqlog::{FlushPolicy, LogOffset, MessageStore};
 
+use crate::common::oracle::Sent;
 use crate::common::{Random, small};
 
 pub(crate) const ROOT: &str = "MQLOG_KILL_ROOT";
@@ -20,46 +21,45 @@ pub(crate) const PRODUCERS: u64 = 4;
 const BLOCK: u64 = 6;
 const TOPICS: [&str; 3] = ["orders", "payments", "%RETRY%group"];
 
-/// What the message of a producer with a number looks like.
-pub(crate) struct Wanted {
-    pub(crate) topic: &'static str,
-    pub(crate) queue_id: i32,
-    pub(crate) key: String,
-    pub(crate) body: Vec<u8>,
-}
-
-pub(crate) fn message_of(producer: u64, number: u64) -> Wanted {
+/// The message of a producer with a number.
+pub(crate) fn message_of(producer: u64, number: u64) -> Sent {
     let mut block = Random((producer << 32) | (number / BLOCK));
-    let (topic, queue_id) = (TOPICS[block.below(3) as usize], block.below(3) as i32);
+    let (topic, queue_id) = (TOPICS[block.below(3) as usize].to_owned(), block.below(3) as i32);
     let mut random = Random((producer << 33) | number);
     let longest = if random.below(20) == 0 { 3_000 } else { 300 };
     let mut body = format!("{producer} {number} ").into_bytes();
     let end = body.len() as u64 + random.below(longest);
     body.resize_with(end as usize, || random.next() as u8);
-    Wanted { topic, queue_id, key: format!("{producer}-{number}"), body }
+    let keys = vec![format!("{producer}-{number}"), format!("all-{}", number % 5)];
+    Sent { topic, queue_id, tags: Some("tag".to_owned()), keys, body }
 }
 
-/// Producer and number, as a body says.
-pub(crate) fn name_in(body: &[u8]) -> (u64, u64) {
-    let mut words = body.splitn(3, |byte| *byte == b' ').map(|word| str::from_utf8(word).unwrap().parse().unwrap());
-    let producer = words.next().unwrap();
-    (producer, words.next().unwrap())
-}
-
-/// A line that says that a message was put.
+/// What the writer tells.
 #[derive(Debug)]
-pub(crate) struct Ack {
-    pub(crate) producer: u64,
-    pub(crate) number: u64,
-    pub(crate) queue_offset: u64,
-    pub(crate) log_offset: u64,
+pub(crate) enum Told {
+    /// A put of this many messages of a producer, from a number on, begins.
+    Put { producer: u64, number: u64, count: u64 },
+    /// A message was put: its place in the log, and its number in its queue.
+    Ack { producer: u64, number: u64, place: (u64, u64, u64) },
+    /// The log below an offset is about to be deleted.
+    Delete(u64),
+    /// The log begins here now.
+    Deleted(u64),
 }
 
-impl Ack {
+impl Told {
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        let mut numbers = line.strip_prefix("ack ")?.split(' ').map(|word| word.parse().unwrap());
-        let mut next = || numbers.next().unwrap();
-        Some(Self { producer: next(), number: next(), queue_offset: next(), log_offset: next() })
+        let (word, numbers) = line.split_once(' ')?;
+        let numbers: Option<Vec<u64>> = numbers.split(' ').map(|word| word.parse().ok()).collect();
+        match (word, &numbers?[..]) {
+            ("put", &[producer, number, count]) => Some(Self::Put { producer, number, count }),
+            ("ack", &[producer, number, at, end, queue_offset]) => {
+                Some(Self::Ack { producer, number, place: (at, end, queue_offset) })
+            }
+            ("delete", &[offset]) => Some(Self::Delete(offset)),
+            ("deleted", &[start]) => Some(Self::Deleted(start)),
+            _ => None,
+        }
     }
 }
 
@@ -91,9 +91,12 @@ fn writes_until_it_is_killed() {
     loop {
         thread::sleep(Duration::from_millis(2));
         let range = store.log_range();
-        if round % 5 == 4 && store.delete_before(LogOffset::new((range.start.get() + range.end.get()) / 2)).unwrap() > 0
-        {
-            println!("deleted");
+        let middle = (range.start.get() + range.end.get()) / 2;
+        if round % 5 == 4 {
+            println!("delete {middle}");
+            if store.delete_before(LogOffset::new(middle)).unwrap() > 0 {
+                println!("deleted {}", store.log_range().start);
+            }
         }
     }
 }
@@ -105,20 +108,18 @@ fn produce(store: &MessageStore, producer: u64, put: &AtomicU64) {
     while put.load(Ordering::Relaxed) < 300 {
         let left = BLOCK - number % BLOCK;
         let count = if random.below(4) == 0 { 1 + random.below(left) } else { 1 };
-        let messages: Vec<_> = (number..number + count).map(|number| build(producer, number)).collect();
+        let sent: Vec<Sent> = (number..number + count).map(|number| message_of(producer, number)).collect();
+        let messages: Vec<_> = sent.iter().map(Sent::message).collect();
+        // Said first: a line that was written is there whatever happens to the process.
+        println!("put {producer} {number} {count}");
         let acks = match &messages[..] {
             [single] => vec![store.put(single).unwrap()],
             batch => store.put_batch(batch).unwrap(),
         };
         for (number, ack) in (number..).zip(acks) {
-            println!("ack {producer} {number} {} {}", ack.queue_offset.get(), ack.log_offset.get());
+            println!("ack {producer} {number} {} {} {}", ack.log_offset, ack.end(), ack.queue_offset);
         }
         number += count;
         put.fetch_add(count, Ordering::Relaxed);
     }
-}
-
-fn build(producer: u64, number: u64) -> Message<'static> {
-    let Wanted { topic, queue_id, key, body } = message_of(producer, number);
-    Message::new(topic).queue(queue_id).key(key).key(format!("all-{}", number % 5)).tags("tag").owned_body(body)
 }

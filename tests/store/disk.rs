@@ -1,6 +1,5 @@
 //! A real disk on which chosen calls fail.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -80,23 +79,14 @@ impl Disk for FaultyDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove_file(path)
     }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(dir)
-    }
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         RealDisk.list(dir)
     }
     fn info(&self, path: &Path) -> io::Result<FileInfo> {
         RealDisk.info(path)
     }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(dir)
-    }
     fn maps_safely(&self, dir: &Path) -> bool {
         RealDisk.maps_safely(dir)
-    }
-    fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        RealDisk.try_lock(path, file)
     }
 }
 
@@ -128,8 +118,8 @@ impl DiskFile for FaultyFile {
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         Ok(Box::new(FaultyMapping { inner: self.inner.map(bytes, mode)?, faults: Arc::clone(&self.faults) }))
     }
-    fn as_std(&self) -> Option<&File> {
-        self.inner.as_std()
+    fn try_lock(&self) -> io::Result<bool> {
+        self.inner.try_lock()
     }
 }
 

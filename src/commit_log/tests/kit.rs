@@ -94,23 +94,14 @@ impl Disk for FaultDisk {
         self.0.ask("remove", path)?;
         RealDisk.remove_file(path)
     }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(dir)
-    }
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
         RealDisk.list(dir)
     }
     fn info(&self, path: &Path) -> io::Result<FileInfo> {
         RealDisk.info(path)
     }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(dir)
-    }
     fn maps_safely(&self, dir: &Path) -> bool {
         RealDisk.maps_safely(dir)
-    }
-    fn try_lock(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        RealDisk.try_lock(path, file)
     }
 }
 
@@ -144,8 +135,8 @@ impl DiskFile for FaultFile {
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         self.2.map(bytes, mode)
     }
-    fn as_std(&self) -> Option<&fs::File> {
-        self.2.as_std()
+    fn try_lock(&self) -> io::Result<bool> {
+        self.2.try_lock()
     }
 }
 
@@ -221,6 +212,7 @@ impl Kit {
             detect: |_, _, _| Ok(()),
             crc: self.crc,
             grouped: self.grouped,
+            read_mode: ReadMode::default(),
             read_only: false,
             salvage: false,
         }
@@ -300,7 +292,7 @@ pub(super) fn cursor(next: u64) -> QueueCursor {
 pub(super) fn try_put(log: &CommitLog, queue: i32, cursor: &QueueCursor, bodies: &[&[u8]]) -> Result<Vec<Appended>> {
     let messages: Vec<_> = bodies.iter().map(|body| Message::new("t").queue(queue).body(*body)).collect();
     let messages: Vec<_> = messages.iter().collect();
-    let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Vec::new())?;
+    let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Buffers::default())?;
     let mut placed = Vec::new();
     log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |appended| placed.push(appended))?;
     Ok(placed)
@@ -343,8 +335,9 @@ pub(super) fn contents(log: &CommitLog) -> (Vec<Seen>, Vec<Range<u64>>) {
                         record.body().to_vec(),
                     )),
                     Walked::Damaged(corruption) => broken.push(corruption.range),
+                    Walked::Blank(_) => {}
                 }
-                Ok(std::ops::ControlFlow::Continue(()))
+                Ok(())
             });
             let next = next.unwrap();
             assert!(next > at, "a walk gets on");

@@ -1,10 +1,12 @@
-//! Growing a queue, live and in a rebuild: the same code, which in a rebuild writes only what differs.
+//! What changes entries, and what makes the changes durable.
+//!
+//! A queue grows live and in a rebuild by the same code, which in a rebuild writes only what differs.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
-use super::entry_files::is_missing;
-use super::extension::Extension;
-use super::queue::{ConsumeQueue, Extent, Writer};
+use super::entry_files::{Extension, is_missing};
+use super::queue::{ConsumeQueue, Extent, Unsynced, Writer};
 use crate::disk::File;
 use crate::error::{Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
@@ -16,6 +18,12 @@ const MAX_ENTRIES: u64 = i64::MAX as u64 / 64;
 
 /// The longest gap that is filled: a damaged record must not fill the disk.
 const MAX_GAP: u64 = 1 << 20;
+
+/// Two of the blocks that a system writes at once.
+const NEARBY_BYTES: usize = 2 * 4096;
+
+/// An entry of any kind that is none.
+const ZEROS: [u8; BatchEntry::BYTES] = [0; BatchEntry::BYTES];
 
 impl ConsumeQueue {
     /// Appends a run of entries for the messages from `from` on, and returns how many of them were new.
@@ -101,6 +109,66 @@ impl ConsumeQueue {
         Ok(())
     }
 
+    /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.
+    ///
+    /// A batch that reaches beyond `end` goes as a whole. The cursor stays. Durable after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if an entry does not decode
+    /// - [`Error::Io`] if reading or writing fails
+    #[doc(alias = "truncateDirtyLogicFiles")]
+    pub fn truncate_to(&self, end: QueueOffset) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        let (end, extent) = (end.get(), self.extent());
+        if end >= extent.next {
+            return Ok(());
+        }
+        let entry = self.index_of(&extent, end)?;
+        let batch = if self.files.is_batch { self.first_real(entry..extent.end_entry)? } else { None };
+        let next = batch.map_or(end, |(_, batch)| end.min(batch.queue_offset.get()));
+        let (min, first_entry) = (extent.min.min(next), extent.first_entry.min(entry));
+        // Readers first lose sight of the entries, then these go.
+        self.replace(Extent { min, next, first_entry, end_entry: entry, ..extent });
+        self.clear_above(&mut writer, entry, false)
+    }
+
+    /// Removes the files in which all messages are before `start`, but never the last file; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if an entry does not decode
+    /// - [`Error::Io`] if listing or removing fails
+    pub fn delete_before(&self, start: QueueOffset) -> Result<u64> {
+        let mut writer = lock(&self.writer);
+        let extent = self.extent();
+        let first_kept = self.index_of(&extent, start.get().max(extent.min))?;
+        let mut gone = self.files.numbers()?;
+        gone.pop();
+        gone.retain(|file| (file + 1) * self.files.per_file() <= first_kept);
+        let Some(last) = gone.last() else { return Ok(0) };
+        let first_left = (last + 1) * self.files.per_file();
+        let min = self.offset_at(&extent, first_left)?;
+        self.replace(Extent { min, first_entry: extent.first_entry.max(first_left), ..extent });
+        self.remove_files(&mut writer, gone.iter().map(|file| file * self.files.file_bytes()))?;
+        Ok(gone.len() as u64)
+    }
+
+    /// Makes durable what was written before the call: entries, and names of new or removed files and folders.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if a sync fails; what was to be synced stays to be synced
+    pub fn sync(&self) -> Result<()> {
+        // The turn guards no data: it makes a second caller wait for what the first one is syncing.
+        let _turn = lock(&self.files.shared.sync_turn);
+        let Some(unsynced) = lock(&self.writer).unsynced.take() else { return Ok(()) };
+        self.sync_all(&unsynced).inspect_err(|_| {
+            lock(&self.writer).unsynced.get_or_insert_default().0.extend(unsynced.0);
+            self.touched.store(true, Ordering::Release);
+        })
+    }
+
     /// Checks that the queue's numbers are not at their end: only a damaged or forged record can bring them there.
     ///
     /// # Errors
@@ -122,18 +190,17 @@ impl ConsumeQueue {
     /// Begins an empty queue, or a rebuild, at queue offset `from`.
     fn begin_at(&self, writer: &mut Writer, from: u64) -> Result<()> {
         let extent = self.extent();
-        let (first_entry, end_entry) = if !self.files.is_batch {
+        let (mut first_entry, mut end_entry) = (extent.first_entry, extent.end_entry);
+        if !self.files.is_batch {
             self.fill_front(writer, from)?;
-            (extent.first_entry.min(from), from)
+            (first_entry, end_entry) = (first_entry.min(from), from);
         } else if writer.rebuild.is_some() {
             // If all entries are behind it, files are missing in front, and the queue begins anew.
             let found = self.find_extent(from)?;
             let first = self.first_real(found.first_entry..found.first_entry + 1);
             let is_behind = matches!(first, Ok(Some((_, item))) if item.queue_offset.get() > from);
-            if is_behind { (0, 0) } else { (found.first_entry, found.end_entry) }
-        } else {
-            (extent.first_entry.min(extent.end_entry), extent.end_entry)
-        };
+            (first_entry, end_entry) = if is_behind { (0, 0) } else { (found.first_entry, found.end_entry) };
+        }
         self.replace(Extent { min: from, next: from, first_entry, end_entry, ..extent });
         if let Some(rebuild) = &mut writer.rebuild {
             rebuild.started = true;
@@ -214,7 +281,7 @@ impl ConsumeQueue {
     fn write(&self, writer: &mut Writer, first: u64, entries: &[u8]) -> Result<()> {
         let open = self.open_or_create(writer, first)?;
         let (file, position) = self.files.place(first);
-        writer.note(file..file + 1, false);
+        writer.note(Some(file));
         open.write_at(entries, position)
     }
 
@@ -223,12 +290,68 @@ impl ConsumeQueue {
         let (file, position) = self.files.place(entry);
         match self.files.open(file) {
             Err(error) if position == 0 && is_missing(&error) => {
-                writer.note(0..0, true);
+                writer.note(None);
                 self.files.create(file)?;
                 self.files.open(file)
             }
             opened => opened,
         }
+    }
+
+    fn sync_all(&self, unsynced: &Unsynced) -> Result<()> {
+        for file in unsynced.0.iter().flatten() {
+            match self.files.open(*file).and_then(|open| open.sync()) {
+                // It was written and removed since.
+                Err(error) if is_missing(&error) => {}
+                synced => synced?,
+            }
+        }
+        if !unsynced.0.contains(&None) {
+            return Ok(());
+        }
+        let storage = &self.files.shared.storage;
+        // Folders are not told apart into new ones and old ones: syncing one without news costs little.
+        for folder in self.files.dir().ancestors().take_while(|folder| folder.starts_with(&self.files.shared.root)) {
+            if storage.info(folder)?.is_some() {
+                storage.sync_dir(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files above an entry, last first, and zeroes what is behind it in its file. Only what is not zero is
+    /// written, so that the file stays sparse. If it is as it was when all behind `end` was zero, only the blocks that
+    /// follow are looked at, and further only if there is something in them.
+    ///
+    /// A file that is the only one and begins exactly there stays, zeroed: its name is the only thing that says how far
+    /// the queue has come.
+    pub(super) fn clear_above(&self, writer: &mut Writer, end: u64, is_as_it_was: bool) -> Result<()> {
+        let (per_file, present) = (self.files.per_file(), self.files.numbers()?);
+        let (file, file_end) = (end / per_file, end - end % per_file + per_file);
+        let stays = !end.is_multiple_of(per_file) || end > 0 && present.first() == Some(&file);
+        let above = present.iter().rev().take_while(|above| **above >= file + u64::from(stays));
+        self.remove_files(writer, above.map(|above| above * self.files.file_bytes()))?;
+        if stays && present.contains(&file) {
+            let near = file_end.min(end + NEARBY_BYTES.div_ceil(self.files.entry_bytes()) as u64);
+            let mut zero = |entries| self.rewrite(writer, entries, |entry| Ok(Some(&ZEROS[..entry.len()])));
+            if zero(end..near)? || !is_as_it_was {
+                zero(near..file_end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes files in the given order. A power loss in between leaves a beginning of that order removed, so that no
+    /// gap can appear between files: each removal is durable before the next.
+    pub(super) fn remove_files(&self, writer: &mut Writer, bases: impl IntoIterator<Item = u64>) -> Result<()> {
+        for (count, base) in bases.into_iter().enumerate() {
+            if count > 0 {
+                self.files.shared.storage.sync_dir(&self.files.dir())?;
+            }
+            writer.note(None);
+            self.files.remove(base)?;
+        }
+        Ok(())
     }
 
     fn out_of_order(&self, extent: &Extent, given: u64) -> Error {

@@ -1,0 +1,83 @@
+//! What an opening goes by: how it is asked to open, and what the session before left.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::read::ReadMode;
+use crate::clock::Clock;
+use crate::disk::Storage;
+use crate::error::{Error, Result};
+use crate::format::record::RecordCrc;
+use crate::mapped_file::list_log_files;
+use crate::side::{Derived, SideFolder, StoreFormat, Watermark, WatermarkFile};
+
+/// The smallest and largest length of a log file.
+pub(crate) const LOG_FILE_BYTES: std::ops::RangeInclusive<u64> = 1024..=(1 << 30) * 2 - 1;
+/// RocketMQ's limit for a body.
+pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How to open.
+#[derive(Debug, Clone)]
+pub(crate) struct LogOptions {
+    pub(crate) storage: Storage,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) root: PathBuf,
+    /// Sizes for a new store, and whether records get the CRC; what exists has its own sizes.
+    pub(crate) wanted: StoreFormat,
+    /// Finds the sizes of the other files where `mqlog/format` does not say.
+    pub(crate) detect: fn(&Storage, &Path, &mut StoreFormat) -> Result<()>,
+    pub(crate) crc: RecordCrc,
+    pub(crate) grouped: bool,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) read_only: bool,
+    /// Open although bytes are damaged, and keep them.
+    pub(crate) salvage: bool,
+}
+
+/// What was known of the store before it was opened.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The log's files exist and somebody else wrote to the store since mqlog did.
+    pub(crate) foreign: bool,
+    pub(crate) format: Option<StoreFormat>,
+    pub(crate) watermark: Option<Watermark>,
+    pub(crate) derived: Option<Derived>,
+}
+
+impl Known {
+    pub(super) fn load(side: &SideFolder, ours: bool) -> Result<Self> {
+        if !ours {
+            return Ok(Self { foreign: true, format: None, watermark: None, derived: None });
+        }
+        let (format, watermark) = (StoreFormat::load(side)?, WatermarkFile::peek(side)?);
+        Ok(Self { foreign: false, format, watermark, derived: Derived::load(side)? })
+    }
+
+    /// Did the last session close the store completely?
+    pub(crate) fn is_clean(&self) -> bool {
+        self.format.as_ref().is_some_and(|format| format.clean) && self.watermark.is_some() && self.derived.is_some()
+    }
+}
+
+/// The length that log files have in a folder: what most lengths, and most distances of names, say. Neither alone will
+/// do: a file may be short, or missing.
+pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
+    let (files, _) = list_log_files(&options.storage, &options.root.join("commitlog"))?;
+    let distances = files.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+    let lengths = distances.chain(files.iter().map(|(_, bytes)| *bytes));
+    for bytes in lengths.filter(|bytes| LOG_FILE_BYTES.contains(bytes)) {
+        *votes.entry(bytes).or_default() += 1;
+    }
+    Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(bytes, _)| bytes))
+}
+
+/// Checks the option that decides the length of a log file.
+pub(crate) fn check_file_bytes(file_bytes: u64) -> Result<()> {
+    if LOG_FILE_BYTES.contains(&file_bytes) {
+        return Ok(());
+    }
+    let reason = format!("{file_bytes} is not in {} to {}", LOG_FILE_BYTES.start(), LOG_FILE_BYTES.end());
+    Err(Error::InvalidOption { option: "log_file_bytes", reason })
+}
