@@ -56,7 +56,7 @@ impl Report {
         let or_null = |value: Option<f64>, digits| value.map_or("null".to_owned(), |value| format!("{value:.digits$}"));
         let fields = [
             ("messages", self.messages.to_string()),
-            ("seconds", format!("{:.6}", self.took.as_secs_f64())),
+            ("seconds", format!("{:.9}", self.took.as_secs_f64())),
             ("msgs_per_s", format!("{:.1}", self.rate())),
             ("mb_per_s", format!("{:.3}", self.mb_per_s())),
             ("p50_us", format!("{:.3}", self.latency_us(0.5))),
