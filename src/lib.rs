@@ -91,7 +91,8 @@ mod error;
 mod flush;
 pub mod format;
 mod index_file;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 #[path = "../tests/loom/mod.rs"]
 mod loom;
 mod mapped_file;

@@ -5,6 +5,7 @@
 //! one place: an ordering, a fence, a wake-up. In every other build this module only gives std's types another path.
 
 #[cfg(loom)]
+#[cfg_attr(not(test), allow(dead_code, reason = "only the models use all of it"))]
 #[path = "../tests/loom/sync.rs"]
 mod model;
 

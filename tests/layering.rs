@@ -34,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Lines of code of `src` altogether.
 /// The aim is 8,000; this is where the code stands, so that it only gets smaller. `tests/README.md` says what costs.
-const MAX_LINES: usize = 9_800;
+const MAX_LINES: usize = 9_050;
 /// Lines of code that nine of ten files keep to.
 const MAX_FILE_LINES: usize = 350;
 /// Lines of code of a function, its first and last line included.
@@ -433,7 +433,7 @@ fn closing(inside: &str, quote: char) -> Option<usize> {
 
 /// Blanks out each item behind `#[cfg(test)]`, and those that only the concurrency models have.
 fn without_tests(mut code: String) -> String {
-    for mark in ["#[cfg(test)]", "#[cfg(loom)]", "#[cfg(all(test, loom))]"] {
+    for mark in ["#[cfg(test)]", "#[cfg(loom)]"] {
         while let Some(start) = code.find(mark) {
             let end = start + mark.len() + item_len(&code[start + mark.len()..]);
             let blank: String = code[start..end].chars().map(|it| if it == '\n' { '\n' } else { ' ' }).collect();

@@ -154,16 +154,6 @@ impl Moment {
         }
         Self { state, store: None }
     }
-
-    /// Flips a bit of a file, as a worn-out disk does; `false` if there is no such byte.
-    pub(crate) fn flip(&mut self, path: &std::path::Path, at: u64, bit: u8) -> bool {
-        let Ok(id) = self.state.open_file(path) else { return false };
-        let seen = self.state.file(id).seen();
-        let Some(byte) = seen.get(at as usize) else { return false };
-        self.state.write(id, at, &[byte ^ 1 << bit], false);
-        self.state.sync(id, 0..u64::MAX);
-        true
-    }
 }
 
 #[cfg(test)]

@@ -502,21 +502,3 @@ fn numbers_that_make_no_sense_are_refused() {
         assert!(matches!(started, Err(Error::InvalidOption { option: "flush", .. })));
     }
 }
-
-/// Prints what a wait costs on top of the target: `cargo test --release --lib what_a_wait_costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn what_a_wait_costs() {
-    for threads in [1, 4, 16, 64] {
-        let (fake, service) = start(FlushPolicy::Sync, Drive::Threads);
-        let rounds = if cfg!(miri) { 5 } else { 2_000_000 / (threads * threads) };
-        let begin = std::time::Instant::now();
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| (0..rounds).for_each(|_| service.wait_durable(fake.append(1)).unwrap()));
-            }
-        });
-        let each = begin.elapsed() / u32::try_from(threads * rounds).unwrap();
-        println!("{threads} threads: {each:?} a wait, {} flushes of {}", fake.calls(), threads * rounds);
-    }
-}

@@ -358,7 +358,7 @@ fn every_flipped_bit_of_a_sealed_record_is_found() {
             let mut bytes = Vec::new();
             fields.encode(RecordCrc::On, &mut bytes);
             assert!(matches!(RecordView::decode(&bytes).unwrap().verify(), Ok(CrcProperty::Present(_))));
-            for bit in 0..bytes.len() * 8 {
+            for bit in (0..bytes.len() * 8).step_by(if cfg!(miri) { 61 } else { 1 }) {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 let found = RecordView::decode(&bytes).and_then(|record| record.verify());
                 assert!(found.is_err(), "bit {bit} of a record with properties {properties:?}");
