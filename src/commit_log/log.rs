@@ -260,11 +260,7 @@ impl Shared {
                 return true;
             }
         }
-        place.tail + self.step_ahead() > place.allocated || (place.next.is_none() && self.is_half_full(place))
-    }
-
-    fn step_ahead(&self) -> u64 {
-        (self.creation.file_bytes / 8).min(FIRST_STEP_BYTES / 2)
+        place.tail + place.ahead > place.allocated || (place.next.is_none() && self.is_half_full(place))
     }
 
     fn is_half_full(&self, place: &Place) -> bool {
@@ -276,13 +272,14 @@ impl Shared {
         if self.check().is_err() {
             return Ok(Pumped::Idle(None));
         }
-        let (tail, allocated, end, wants_file) = {
+        let (tail, allocated, ahead, end, wants_file) = {
             let place = self.lock_place()?;
             let end = place.next.as_ref().or(place.active.as_ref()).map_or(place.tail, |file| file.end());
-            (place.tail, place.allocated, end, place.next.is_none() && self.is_half_full(&place))
+            let wants_file = place.next.is_none() && self.is_half_full(&place);
+            (place.tail, place.allocated, place.ahead, end, wants_file)
         };
-        if tail + self.step_ahead() > allocated && allocated < end {
-            self.grow((allocated + self.step_ahead()).min(end))?;
+        if tail + ahead > allocated && allocated < end {
+            self.grow((allocated + ahead).min(end))?;
         }
         if wants_file {
             self.prepare_file()?;
@@ -375,7 +372,12 @@ impl Shared {
         let watermark = self.watermark.as_ref().ok_or(Error::ReadOnly)?;
         let stored = watermark.update(|known| known.allocated = LogOffset::new(to));
         stored.map_err(|error| self.poison_if_unsynced(error))?;
-        self.lock_place()?.allocated = to;
+        let mut place = self.lock_place()?;
+        let step = to - place.allocated.min(to);
+        place.allocated = to;
+        // The faster the log grows the earlier the next step has to begin: a log that fills a large one in the time of
+        // a sync would wait for each.
+        place.ahead = place.ahead.max(step / 2);
         Ok(())
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Place {
     pub(super) tail: u64,
     /// The end of the blocks that may be written.
     pub(super) allocated: u64,
+    /// More blocks are wanted when the tail is this close to the end of those that are there.
+    pub(super) ahead: u64,
     /// The file that has the tail; `None` before the first append.
     pub(super) active: Option<Arc<MappedFile>>,
     /// The file behind it, if it is prepared.

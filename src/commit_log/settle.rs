@@ -63,9 +63,10 @@ impl CommitLog {
         } else {
             Sink::Mapping(active.as_ref().filter(|_| !options.read_only).map(MappedFile::writer))
         };
+        let ahead = (creation.file_bytes / 8).min(FIRST_STEP_BYTES / 2);
         let shared = Shared {
             files: MappedFiles::new(files),
-            place: Mutex::new(Place { tail, allocated: tail, active, next: None, last: found.last, sink }),
+            place: Mutex::new(Place { tail, allocated: tail, ahead, active, next: None, last: found.last, sink }),
             progress: Arc::new(Progress::new(found.tail)),
             watermark,
             stamps: StoreClock::new(found.last_ms, options.clock.now_ms()),
