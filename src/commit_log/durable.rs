@@ -7,7 +7,7 @@
 use std::sync::PoisonError;
 
 use super::log::{CommitLog, Shared};
-use super::place::Group;
+use super::place::{Group, SETTLED_BYTES};
 use super::read::describe;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
@@ -23,15 +23,28 @@ impl CommitLog {
     /// # Errors
     /// [`Error::Poisoned`] if this or an earlier write or sync failed.
     pub fn flush(&self) -> Result<LogOffset> {
+        let tail = self.tail();
+        loop {
+            let reached = self.flush_settled()?;
+            if reached >= tail {
+                return Ok(reached);
+            }
+        }
+    }
+
+    /// As [`flush`](Self::flush), but where much is to be flushed it leaves out the piece that appends are filling.
+    pub(crate) fn flush_settled(&self) -> Result<LogOffset> {
         let shared = &*self.shared;
         let mut spare = shared.leading.lock().unwrap_or_else(PoisonError::into_inner);
         shared.progress.check()?;
+        let start = shared.progress.flushed();
         let (group, end, last) = {
             let mut place = shared.lock_place()?;
             let group = place.take_group(std::mem::take(&mut *spare));
-            (group, LogOffset::new(place.tail), place.last)
+            let is_settled = group.is_none() && place.settled.0 > start.get() + SETTLED_BYTES;
+            let (end, last) = if is_settled { place.settled } else { (place.tail, place.last) };
+            (group, LogOffset::new(end), last)
         };
-        let start = shared.progress.flushed();
         let done = match &group {
             // What goes through the mapping is written when it is placed, and may be far ahead by now.
             None => Ok(()),

@@ -15,6 +15,10 @@ use crate::mapped_file::{MappedFile, Writer};
 /// A group of units that wait to be written together is at most this large, or one unit.
 pub(super) const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
+/// The system writes a mapped file back in folios of up to this length. An append that stores into one that is being
+/// written back waits for the disk.
+pub(super) const SETTLED_BYTES: u64 = 1024 * 1024;
+
 /// Where units go.
 #[derive(Debug)]
 pub(super) enum Sink {
@@ -56,6 +60,8 @@ pub(super) struct Place {
     pub(super) next: Option<Arc<MappedFile>>,
     /// Offset and length of the last record.
     pub(super) last: Option<(u64, u32)>,
+    /// The last record end that is not in the piece of [`SETTLED_BYTES`] that is being filled, and the record.
+    pub(super) settled: (u64, Option<(u64, u32)>),
     pub(super) sink: Sink,
 }
 
@@ -122,6 +128,7 @@ impl Place {
             full.publish(full.end() - full.base());
         }
         self.tail = end;
+        self.settled = (end, self.last);
         self.active = self.next.take();
         if let Sink::Mapping(writer) = &mut self.sink {
             *writer = self.active.as_ref().map(MappedFile::writer);
@@ -135,8 +142,11 @@ impl Place {
             placed(record);
         });
         self.store(unit.bytes());
-        self.tail += unit.len() as u64;
-        self.last = last;
+        let end = self.tail + unit.len() as u64;
+        if end / SETTLED_BYTES > self.tail / SETTLED_BYTES {
+            self.settled = (self.tail, self.last);
+        }
+        (self.tail, self.last) = (end, last);
         if let Sink::Mapping(Some(writer)) = &self.sink {
             writer.file().publish(self.tail - writer.file().base());
         }

@@ -344,7 +344,8 @@ impl Group {
         let due = due.get_or_insert(now + interval);
         if now >= *due || self.unflushed_bytes() > unflushed_bytes {
             *due = now + interval;
-            self.flush(false)?;
+            // One sync, however far it gets: what it leaves out is that much younger.
+            self.wait(self.durable() + u64::from(self.unflushed_bytes() > 0), false)?;
         }
         Ok(Pumped::Idle(Some(due.saturating_duration_since(Instant::now()))))
     }

@@ -20,7 +20,7 @@ impl FlushTarget for DurableLog {
     }
 
     fn flush(&self) -> Result<LogOffset> {
-        let end = self.log.flush()?;
+        let end = self.log.flush_settled()?;
         if self.log.is_grouped() {
             self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
         }
