@@ -147,7 +147,6 @@ pub(crate) mod atomic {
     stores!(AtomicBool, bool, swap);
     stores!(AtomicU8, u8, store);
     stores!(AtomicU64, u64, store);
-    stores!(AtomicUsize, usize, store);
 
     atomic!(AtomicBool, bool);
     atomic!(AtomicU8, u8, number);
