@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use crate::format::DecodeError;
 use crate::format::properties::Properties;
 use crate::format::record::{RecordView, Shape, SysFlag, Version};
 use crate::mapped_file::Slice;
@@ -33,10 +32,9 @@ pub struct MessageView {
 }
 
 impl MessageView {
-    /// Takes a slice that begins with a record; what follows is cut off.
-    pub(crate) fn new(bytes: &Slice) -> Result<Self, DecodeError> {
-        let record = RecordView::decode(bytes)?;
-        Ok(Self { record: bytes.slice(0..record.bytes().len()), shape: record.shape() })
+    /// Takes a slice that is a record, which was decoded with this shape.
+    pub(crate) fn of_shape(record: Slice, shape: Shape) -> Self {
+        Self { record, shape }
     }
 
     /// The borrowed view of the same record, for everything that has no getter here.

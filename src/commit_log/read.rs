@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::DecodeError;
-use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView};
+use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView, Shape};
 use crate::mapped_file::{MappedFile, MappedFiles, Slice};
 use crate::offset::LogOffset;
 use crate::side::LastRecord;
+use crate::view::MessageView;
 
 /// Where many records are read one after the other, a file that is not mapped is read in pieces of this size.
 pub(super) const PIECE_BYTES: u64 = 1024 * 1024;
@@ -131,10 +132,11 @@ impl Reader {
         self.window().from(at)
     }
 
-    /// The same bytes, pinned.
-    pub(super) fn slice(&self, at: u64) -> Slice {
-        let bytes = &self.window().bytes;
-        bytes.slice(bytes.len() - self.bytes(at).len()..bytes.len())
+    /// A record that was judged whole, pinned; it begins at `at` and has this shape.
+    pub(super) fn view(&self, at: u64, (shape, bytes): (Shape, usize)) -> MessageView {
+        let window = self.window();
+        let start = window.bytes.len() - self.bytes(at).len();
+        MessageView::of_shape(window.bytes.slice(start..start + bytes), shape)
     }
 
     /// Judges what begins at `at`, which was loaded.

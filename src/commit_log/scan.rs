@@ -68,18 +68,16 @@ impl Iterator for LogScan {
             }
         };
         let item = match item {
-            Walked::Record(_) => ScanItem::Record(view(&self.reader, self.at)),
+            Walked::Record(record) => {
+                let shape = record.shape();
+                ScanItem::Record(self.reader.view(self.at.get(), shape))
+            }
             Walked::Blank(range) => ScanItem::Blank(range),
             Walked::Damaged(corruption) => ScanItem::Damaged(corruption),
         };
         self.at = LogOffset::new(next);
         Some(Ok(item))
     }
-}
-
-/// A handle for the record that was judged whole.
-fn view(reader: &Reader, at: LogOffset) -> MessageView {
-    MessageView::new(&reader.slice(at.get())).expect("the record was judged whole")
 }
 
 impl CommitLog {
@@ -114,7 +112,10 @@ impl CommitLog {
             return Err(Error::Corrupt(known));
         }
         let reason = match reader.judge(at) {
-            Found::Record(_) => return Ok(view(reader, offset)),
+            Found::Record(record) => {
+                let shape = record.shape();
+                return Ok(reader.view(at, shape));
+            }
             Found::Blank => "no record begins here".to_owned(),
             Found::Bad(reason) => reason,
         };

@@ -384,8 +384,9 @@ impl<'a> RecordView<'a> {
         Self { bytes, shape }
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
+    /// The shape, and the length.
+    pub(crate) fn shape(&self) -> (Shape, usize) {
+        (self.shape, self.bytes.len())
     }
 
     /// Returns the record's bytes.
