@@ -7,9 +7,10 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::commit_log::{CommitLog, Walked};
 use crate::consume_queue::{ConsumeQueue, QueueItem, QueueTable};
@@ -26,6 +27,9 @@ pub(crate) use targets::{
 
 /// A piece of the log that is dispatched without giving others a turn.
 pub(crate) const STEP_BYTES: u64 = 64 * 1024;
+
+/// Told of each queue, by topic and number, that got new messages.
+pub(crate) type OnArrival = Arc<dyn Fn(&str, i32) + Send + Sync>;
 
 /// Which derived files a pass over the log feeds.
 #[derive(Debug, Default)]
@@ -53,7 +57,6 @@ pub(crate) struct DispatchCursor {
 }
 
 /// Feeds queues and index from the log.
-#[derive(Debug)]
 pub(crate) struct Dispatcher {
     log: CommitLog,
     queues: Arc<QueueTable>,
@@ -63,6 +66,13 @@ pub(crate) struct Dispatcher {
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
     refused: AtomicU64,
     damages: Mutex<Vec<Corruption>>,
+    on_arrival: OnceLock<OnArrival>,
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Dispatcher").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
 }
 
 impl Dispatcher {
@@ -75,7 +85,13 @@ impl Dispatcher {
     ) -> Self {
         log.progress().begin_dispatched(cursor.at);
         let (cursor, damages) = (Mutex::new(cursor), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused: AtomicU64::new(0), damages }
+        let (refused, on_arrival) = (AtomicU64::new(0), OnceLock::new());
+        Self { log, queues, index, levels, cursor, refused, damages, on_arrival }
+    }
+
+    /// From now on, `callback` is told after each step of the queues that got messages in it.
+    pub(crate) fn tell_arrivals(&self, callback: OnArrival) {
+        self.on_arrival.get_or_init(|| callback);
     }
 
     /// Dispatches up to about [`STEP_BYTES`] of what lies below `end`; returns how far dispatch is.
@@ -84,9 +100,14 @@ impl Dispatcher {
         if cursor.at >= end {
             return Ok(cursor.at);
         }
-        *cursor = self.feed(*cursor, end, STEP_BYTES, &Selection::ALL)?;
-        self.log.progress().set_dispatched(cursor.at);
-        Ok(cursor.at)
+        let (reached, fed) = self.feed(*cursor, end, STEP_BYTES, &Selection::ALL)?;
+        *cursor = reached;
+        self.log.progress().set_dispatched(reached.at);
+        drop(cursor);
+        if let Some(tell) = self.on_arrival.get() {
+            fed.iter().for_each(|queue| tell(queue.topic(), queue.queue_id()));
+        }
+        Ok(reached.at)
     }
 
     /// Dispatches everything below `end`, a step at a time.
@@ -109,7 +130,7 @@ impl Dispatcher {
     ) -> Result<()> {
         let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
         while cursor.at < range.end {
-            cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
+            (cursor, _) = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
         }
         Ok(())
@@ -138,13 +159,14 @@ impl Dispatcher {
         lock(&self.damages).clone()
     }
 
+    /// Feeds about `max_bytes` below `end`; returns how far it came, and the queues that got something.
     fn feed(
         &self,
         from: DispatchCursor,
         end: LogOffset,
         max_bytes: u64,
         selection: &Selection,
-    ) -> Result<DispatchCursor> {
+    ) -> Result<(DispatchCursor, Vec<Arc<ConsumeQueue>>)> {
         let mut runs = Runs::default();
         let mut store_ms = from.store_ms;
         let at = self.log.walk(from.at, end, max_bytes, &mut |walked| {
@@ -157,10 +179,12 @@ impl Dispatcher {
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        let mut fed = runs.batch_queues;
         for run in runs.all {
             self.append(&run)?;
+            fed.push(run.queue);
         }
-        Ok(DispatchCursor { at, store_ms })
+        Ok((DispatchCursor { at, store_ms }, fed))
     }
 
     fn note_damage(&self, corruption: Corruption) {
@@ -188,6 +212,7 @@ impl Dispatcher {
                 if !self.queues.is_batch(&target.topic) {
                     return runs.push(queue, target.queue_offset, entry, |run| self.append(run));
                 }
+                runs.batch_queues.push(Arc::clone(&queue));
                 self.append_batch(
                     &queue,
                     &BatchEntry {
@@ -271,6 +296,8 @@ struct Run {
 struct Runs {
     all: Vec<Run>,
     by_queue: HashMap<*const ConsumeQueue, usize>,
+    /// Those that were fed without a run.
+    batch_queues: Vec<Arc<ConsumeQueue>>,
 }
 
 impl Runs {
