@@ -98,3 +98,33 @@ impl From<Error> for Refusal {
         Self::new(code, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn failures_of_the_store_get_rocketmqs_codes() {
+        let full = Error::DiskFull {
+            path: "commitlog/0".into(),
+            needed_bytes: 1,
+            source: Arc::new(io::Error::from(io::ErrorKind::StorageFull)),
+        };
+        let poisoned = Error::Poisoned { source: Arc::new(full.clone()) };
+        let refusals = [
+            (Error::TooLarge { field: "body", value: 2, limit: 1 }, say::MESSAGE_ILLEGAL),
+            (full, say::SERVICE_NOT_AVAILABLE),
+            (poisoned, say::SYSTEM_ERROR),
+            (Error::Closed, say::SYSTEM_ERROR),
+        ];
+        for (error, code) in refusals {
+            let cause = error.to_string();
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.code, code);
+            assert!(refusal.remark.contains(&cause), "{}", refusal.remark);
+        }
+    }
+}

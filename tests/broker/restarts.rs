@@ -27,9 +27,9 @@ fn send_until_gone(broker: Broker, round: u64, is_kill: bool) -> Vec<Sent> {
         .collect();
     thread::sleep(Duration::from_millis(150 + 40 * round));
     if is_kill {
-        broker.kill()
+        broker.kill();
     } else {
-        broker.stop_well()
+        broker.stop_well();
     }
     senders.into_iter().map(|sender| sender.join().unwrap()).collect()
 }
