@@ -77,9 +77,9 @@ fn quote_bare_names(text: &str) -> String {
             while characters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
             // In an array it is an element and stays as it is.
             if characters.peek() == Some(&':') {
-                quoted.extend(["\"", &word, "\""])
+                quoted.extend(["\"", &word, "\""]);
             } else {
-                quoted.push_str(&word)
+                quoted.push_str(&word);
             }
             may_be_name = false;
             continue;

@@ -78,7 +78,7 @@ impl Peer {
         let head = answer.head(opaque);
         match answer.body {
             Body::Bytes(bytes) => {
-                self.leave(head, [bytes].into_iter().filter(|body| !body.is_empty()).map(Piece::Bytes))
+                self.leave(head, [bytes].into_iter().filter(|body| !body.is_empty()).map(Piece::Bytes));
             }
             Body::Records(records) => {
                 self.leave(head, records.iter().map(|record| Piece::Record(record.bytes().clone())));
