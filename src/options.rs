@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, ReadMode, check_file_bytes};
 use crate::disk::{Disk, RealDisk};
-use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels};
+use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels, OnArrival};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
 use crate::flush::FlushPolicy;
@@ -61,6 +61,7 @@ macro_rules! options {
             pub(crate) sizes: StoreFormat,
             pub(crate) delay_levels: String,
             pub(crate) on_progress: Option<OnProgress>,
+            pub(crate) on_arrival: Option<OnArrival>,
             $(pub(crate) $name: $type,)+
         }
 
@@ -74,6 +75,7 @@ macro_rules! options {
                     sizes: StoreFormat::default(),
                     delay_levels: DEFAULT_DELAY_LEVELS.to_owned(),
                     on_progress: None,
+                    on_arrival: None,
                     $($name: $default,)+
                 }
             }
@@ -211,6 +213,34 @@ impl StoreOptions {
     #[must_use]
     pub fn on_progress(mut self, callback: impl Fn(LogOffset, LogOffset) + Send + Sync + 'static) -> Self {
         self.on_progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Called with topic and queue number after new messages of a queue can be read: for a server that has to know
+    /// which of many waiting readers to serve. [`MessageStore::wait`](crate::MessageStore::wait) waits for one.
+    ///
+    /// By the dispatch thread, or by a thread that reads, with no lock held; several may call at the same time. Keep it
+    /// short, and do not use the store in it: hand the news to a thread of your own, which reads. A message that came
+    /// before a reader looked is not told again.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let (sender, arrivals) = std::sync::mpsc::channel();
+    /// let told = move |topic: &str, queue_id| drop(sender.send((topic.to_owned(), queue_id)));
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()).on_arrival(told))?;
+    /// store.put(Message::new("orders").queue(3))?;
+    /// assert_eq!(arrivals.recv()?, ("orders".to_owned(), 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Source
+    /// RocketMQ's `MessageArrivingListener`; ours names the queue only, once for all messages of a step.
+    #[doc(alias = "MessageArrivingListener")]
+    #[must_use]
+    pub fn on_arrival(mut self, callback: impl Fn(&str, i32) + Send + Sync + 'static) -> Self {
+        self.on_arrival = Some(Arc::new(callback));
         self
     }
 

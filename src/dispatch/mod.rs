@@ -7,10 +7,11 @@
 mod targets;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::mem::replace;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::commit_log::{CommitLog, Walked};
 use crate::consume_queue::{ConsumeQueue, QueueItem, QueueTable};
@@ -28,6 +29,9 @@ pub(crate) use targets::{
 
 /// A piece of the log that is dispatched without giving others a turn.
 pub(crate) const STEP_BYTES: u64 = 64 * 1024;
+
+/// Told of each queue, by topic and number, that got new messages.
+pub(crate) type OnArrival = Arc<dyn Fn(&str, i32) + Send + Sync>;
 
 /// Which derived files a pass over the log feeds.
 #[derive(Debug, Default)]
@@ -55,7 +59,6 @@ pub(crate) struct DispatchCursor {
 }
 
 /// Feeds queues and index from the log.
-#[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(crate) log: CommitLog,
     pub(crate) queues: Arc<QueueTable>,
@@ -65,12 +68,24 @@ pub(crate) struct Dispatcher {
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
     refused: AtomicU64,
     damages: Mutex<Vec<Corruption>>,
+    on_arrival: OnceLock<OnArrival>,
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Dispatcher").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
 }
 
 impl Dispatcher {
     pub(crate) fn new(log: CommitLog, queues: Arc<QueueTable>, index: Arc<IndexSet>, levels: DelayLevels) -> Self {
         let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused, damages }
+        Self { log, queues, index, levels, cursor, refused, damages, on_arrival: OnceLock::new() }
+    }
+
+    /// From now on, `callback` is told after each step of the queues that got messages in it.
+    pub(crate) fn tell_arrivals(&self, callback: OnArrival) {
+        self.on_arrival.get_or_init(|| callback);
     }
 
     /// Everything below `cursor` counts as dispatched.
@@ -85,9 +100,14 @@ impl Dispatcher {
         if cursor.at >= end {
             return Ok(cursor.at);
         }
-        *cursor = self.feed(*cursor, end, STEP_BYTES, &Selection::ALL)?;
-        self.log.progress().set_dispatched(cursor.at);
-        Ok(cursor.at)
+        let (reached, fed) = self.feed(*cursor, end, STEP_BYTES, &Selection::ALL)?;
+        *cursor = reached;
+        self.log.progress().set_dispatched(reached.at);
+        drop(cursor);
+        if let Some(tell) = self.on_arrival.get() {
+            fed.iter().for_each(|queue| tell(queue.topic(), queue.queue_id()));
+        }
+        Ok(reached.at)
     }
 
     /// Dispatches everything below `end`, a step at a time.
@@ -114,7 +134,7 @@ impl Dispatcher {
         compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
         let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
         while cursor.at < range.end {
-            cursor = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
+            (cursor, _) = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
         }
         let mut repaired = Vec::new();
@@ -151,7 +171,14 @@ impl Dispatcher {
         lock(&self.damages).clone()
     }
 
-    fn feed(&self, from: DispatchCursor, end: LogOffset, bytes: u64, selection: &Selection) -> Result<DispatchCursor> {
+    /// Feeds about `bytes` below `end`; returns how far it came, and the queues that got something.
+    fn feed(
+        &self,
+        from: DispatchCursor,
+        end: LogOffset,
+        bytes: u64,
+        selection: &Selection,
+    ) -> Result<(DispatchCursor, Vec<Arc<ConsumeQueue>>)> {
         let mut runs = Runs::default();
         let mut store_ms = from.store_ms;
         let at = self.log.walk(from.at, end, bytes, &mut |walked| {
@@ -170,10 +197,12 @@ impl Dispatcher {
             }
             Ok(())
         })?;
+        let mut fed = runs.batch_queues;
         for run in runs.all {
             self.append(&run)?;
+            fed.push(run.queue);
         }
-        Ok(DispatchCursor { at, store_ms })
+        Ok((DispatchCursor { at, store_ms }, fed))
     }
 
     fn feed_record(&self, record: &RecordView<'_>, selection: &Selection, runs: &mut Runs) -> Result<()> {
@@ -198,6 +227,7 @@ impl Dispatcher {
                     let full = runs.push(queue, target.queue_offset, entry);
                     return full.map_or(Ok(()), |run| self.append(&run));
                 }
+                runs.batch_queues.push(Arc::clone(&queue));
                 let entry = BatchEntry {
                     log_offset: entry.log_offset,
                     record_bytes: entry.record_bytes,
@@ -281,6 +311,8 @@ struct Runs {
     all: Vec<Run>,
     by_queue: HashMap<*const ConsumeQueue, usize>,
     last: usize,
+    /// Those that were fed without a run.
+    batch_queues: Vec<Arc<ConsumeQueue>>,
 }
 
 impl Runs {

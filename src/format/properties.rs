@@ -19,6 +19,8 @@ pub const TAGS: &str = "TAGS";
 pub const UNIQ_KEY: &str = "UNIQ_KEY";
 /// The delay level.
 pub const DELAY: &str = "DELAY";
+/// The name of the broker's cluster, which the broker adds.
+pub const CLUSTER: &str = "CLUSTER";
 /// The number of messages in an inner batch.
 pub const INNER_NUM: &str = "INNER_NUM";
 /// The queue offset of an inner batch's first message, which the store adds.

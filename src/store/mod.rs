@@ -169,11 +169,18 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
-        let messages: Vec<&Message<'_>> = messages.iter().collect();
-        check_batch(&messages, self.shared.limits.max_body_bytes)?;
-        let mut appended = Vec::with_capacity(messages.len());
-        self.shared.append(&messages, &mut |record| appended.push(record))?;
+        let appended = self.shared.append_all(messages)?;
         appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
+        Ok(appended)
+    }
+
+    /// Appends messages as [`put_batch`](Self::put_batch) does, and returns at once, as [`append`](Self::append) does.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append), and [`Error::InvalidMessage`] as in [`put_batch`](Self::put_batch).
+    pub fn append_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
+        let appended = self.shared.append_all(messages)?;
+        self.shared.flush.appended();
         Ok(appended)
     }
 
@@ -395,6 +402,14 @@ impl Shared {
         let mut appended = None;
         self.append(&[message], &mut |record| appended = Some(record))?;
         Ok(appended.expect("one message is placed as one record"))
+    }
+
+    fn append_all(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
+        let messages: Vec<&Message<'_>> = messages.iter().collect();
+        check_batch(&messages, self.limits.max_body_bytes)?;
+        let mut appended = Vec::with_capacity(messages.len());
+        self.append(&messages, &mut |record| appended.push(record))?;
+        Ok(appended)
     }
 
     /// Appends messages of one queue as one unit. `placed` gets each record in order.

@@ -150,6 +150,7 @@ fn build(
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });
+    options.on_arrival.iter().for_each(|callback| shared.dispatcher.tell_arrivals(Arc::clone(callback)));
     let store = MessageStore { shared, report };
     if !read_only {
         store.shared.log.start_preparing(options.drive)?;

@@ -9,7 +9,7 @@ use mqlog::format::record::SysFlag;
 use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore};
 
 use crate::common::{check_store, fast_dir, small};
-use crate::{get, open, put_many};
+use crate::{bodies, get, open, put_many};
 
 #[test]
 fn each_limit_names_field_value_and_limit_and_nothing_is_written() {
@@ -199,4 +199,18 @@ fn a_callback_may_put() {
     assert_eq!(offsets, (0..10).collect::<Vec<_>>());
     put_many(&store, "t", 3);
     check_store(&store);
+}
+
+#[test]
+fn a_batch_can_be_appended_without_a_wait() {
+    let dir = fast_dir();
+    let store = MessageStore::open(small(dir.path()).flush(FlushPolicy::Sync)).unwrap();
+    let batch: Vec<_> = (0..3).map(|number| Message::new("t").owned_body(number.to_string().into_bytes())).collect();
+    let appended = store.append_batch(&batch).unwrap();
+    assert_eq!(appended.iter().map(|record| record.queue_offset.get()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!((appended[0].end(), appended[1].end()), (appended[1].log_offset, appended[2].log_offset));
+    store.wait_durable(appended[2].end()).unwrap();
+    assert_eq!(bodies(&get(&store, "t", 0, 0, "*")), ["0", "1", "2"]);
+    let mixed = [Message::new("t"), Message::new("u")];
+    assert!(matches!(store.append_batch(&mixed), Err(Error::InvalidMessage { field: "batch", .. })));
 }

@@ -238,3 +238,22 @@ fn who_waits_is_woken_by_a_put() {
     assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn arrivals_are_told_by_queue_after_they_can_be_read() {
+    let dir = fast_dir();
+    let (sender, arrivals) = std::sync::mpsc::channel();
+    let told = move |topic: &str, queue_id| drop(sender.send((topic.to_owned(), queue_id)));
+    let store = MessageStore::open(small(dir.path()).on_arrival(told)).unwrap();
+    for (topic, queue_id) in [("a", 0), ("b", 5), ("a", 0)] {
+        let put = store.append(Message::new(topic).queue(queue_id)).unwrap();
+        let arrived = std::iter::from_fn(|| arrivals.recv_timeout(Duration::from_secs(20)).ok());
+        assert!(arrived.into_iter().any(|arrival| arrival == (topic.to_owned(), queue_id)));
+        assert!(store.queue(topic, queue_id).range().unwrap().end > put.queue_offset);
+    }
+    let mut body = Vec::new();
+    push_batch_item(&mut body, &BatchItem { flag: 0, body: b"b", properties: b"" });
+    let inner = Message::new("c").sys_flag(SysFlag::INNER_BATCH).property("INNER_NUM", "1").owned_body(body);
+    store.put(inner).unwrap();
+    assert_eq!(arrivals.recv_timeout(Duration::from_secs(20)), Ok(("c".to_owned(), 0)));
+}

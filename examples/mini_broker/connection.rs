@@ -1,0 +1,192 @@
+//! One connection as its event loop has it: bytes in become requests, answers become bytes out.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use mio::Token;
+use mio::net::TcpStream;
+
+use crate::frame::{FrameError, decode, frame_bytes};
+use crate::peer::{Peer, Piece};
+use crate::request::Request;
+
+/// Pieces that are written at once.
+const PIECES: usize = 64;
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// There may be more.
+    Some,
+    /// Nothing now.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+/// How many bytes of unfinished frames all connections hold, and may hold.
+#[derive(Debug)]
+pub(crate) struct InputBudget {
+    held: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl InputBudget {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { held: AtomicUsize::new(0), max_bytes }
+    }
+
+    /// Takes some of it, unless too little is left.
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        let is_there = before.saturating_add(bytes) <= self.max_bytes;
+        if !is_there {
+            self.give_back(bytes);
+        }
+        is_there
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// See the head of the file.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: Arc<Peer>,
+    budget: Arc<InputBudget>,
+    max_frame_bytes: usize,
+    /// The beginning of a frame whose rest has not come yet. An idle connection holds no memory for input.
+    unfinished: Vec<u8>,
+    output: VecDeque<Piece>,
+    /// How much of the first piece is written.
+    written: usize,
+    /// There may be something to read. The poll tells of changes only.
+    pub(crate) is_readable: bool,
+    /// The loop has it on its list for the next turn.
+    pub(crate) is_enlisted: bool,
+    /// Something came or went then.
+    pub(crate) moved: Instant,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, peer: Arc<Peer>, budget: Arc<InputBudget>, max_frame_bytes: usize) -> Self {
+        let (unfinished, output, moved) = (Vec::new(), VecDeque::new(), Instant::now());
+        Self {
+            stream,
+            peer,
+            budget,
+            max_frame_bytes,
+            unfinished,
+            output,
+            written: 0,
+            is_readable: false,
+            is_enlisted: false,
+            moved,
+        }
+    }
+
+    /// Puts it on the list of the next turn, once.
+    pub(crate) fn enlist(&mut self, ready: &mut Vec<Token>) {
+        if !std::mem::replace(&mut self.is_enlisted, true) {
+            ready.push(self.peer.token);
+        }
+    }
+
+    /// Reads once, and hands out the requests that are whole.
+    pub(crate) fn read(&mut self, scratch: &mut [u8], mut handle: impl FnMut(Request<'_>)) -> io::Result<Input> {
+        let count = match self.stream.read(scratch) {
+            Ok(0) => return Ok(Input::End),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Input::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Input::Some),
+            Err(error) => return Err(error),
+        };
+        self.moved = Instant::now();
+        self.take_in(&scratch[..count], &mut handle)?;
+        Ok(Input::Some)
+    }
+
+    /// Cuts input into frames. A frame that is whole in the input is not copied.
+    fn take_in(&mut self, mut input: &[u8], handle: &mut impl FnMut(Request<'_>)) -> io::Result<()> {
+        let bad = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        while !input.is_empty() {
+            if self.unfinished.is_empty()
+                && let Some(bytes) = frame_bytes(input, self.max_frame_bytes).map_err(bad)?
+                && let Some((frame, rest)) = input.split_at_checked(bytes)
+            {
+                handle(decode(frame).map_err(bad)?);
+                input = rest;
+                continue;
+            }
+            // First the four bytes of the length, then as much as it says.
+            let whole = frame_bytes(&self.unfinished, self.max_frame_bytes).map_err(bad)?;
+            let missing = whole.unwrap_or(4) - self.unfinished.len();
+            let (more, rest) = input.split_at(missing.min(input.len()));
+            if !self.budget.take(more.len()) {
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
+            }
+            self.unfinished.extend_from_slice(more);
+            input = rest;
+            if whole.is_some() && more.len() == missing {
+                let frame = std::mem::take(&mut self.unfinished);
+                self.budget.give_back(frame.len());
+                handle(decode(&frame).map_err(bad)?);
+            } else if more.len() == missing {
+                // The length is known now; refuse it before anything else is kept.
+                frame_bytes(&self.unfinished, self.max_frame_bytes).map_err(bad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was left for the peer, as far as the socket takes it. Returns whether all is written.
+    pub(crate) fn write(&mut self) -> io::Result<bool> {
+        loop {
+            self.peer.take_output(&mut self.output);
+            if self.output.is_empty() {
+                return Ok(true);
+            }
+            let slices: Vec<IoSlice<'_>> = self
+                .output
+                .iter()
+                .take(PIECES)
+                .enumerate()
+                .map(|(index, piece)| {
+                    let skipped = if index == 0 { self.written } else { 0 };
+                    IoSlice::new(&piece.as_ref()[skipped..])
+                })
+                .collect();
+            match self.stream.write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.moved = Instant::now();
+        self.peer.has_written(count);
+        self.written += count;
+        while let Some(first) = self.output.front().map(|piece| piece.as_ref().len())
+            && self.written >= first
+        {
+            self.written -= first;
+            self.output.pop_front();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.budget.give_back(self.unfinished.len());
+        self.peer.close();
+    }
+}

@@ -1,0 +1,143 @@
+//! A small RocketMQ broker: name server and broker in one process, on a mqlog store. Unmodified RocketMQ clients send to
+//! it and consume from it.
+//!
+//! ```text
+//! mini_broker [--store DIR] [--namesrv ADDR] [--broker ADDR] [--advertise HOST:PORT] [--flush sync|async]
+//! ```
+//!
+//! When both ports accept connections, one line is printed on standard output. The exit status is 0 after SIGINT or
+//! SIGTERM and a clean stop, 1 when something failed, 2 when the command line is wrong.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `main`, `args`, `system` | start and stop; the command line; signals and descriptors |
+//! | `event_loop`, `connection`, `peer` | threads that serve connections; one connection; where answers are left for it |
+//! | `frame`, `request`, `answer`, `codes` | the protocol's bytes, in and out |
+//! | `broker` | which request goes where; answers that wait for the disk |
+//! | `topics`, `consumers`, `offsets` | routes and topics; groups; how far they are |
+//! | `send`, `pull`, `hold` | messages in, messages out, pulls that wait for a message |
+//! | `config`, `saver` | RocketMQ's `config/*.json`, and the thread that writes them |
+//!
+//! Everything about messages (order, durability, files, filters, times) is done by the store.
+
+mod answer;
+mod args;
+mod broker;
+mod codes;
+mod config;
+mod connection;
+mod consumers;
+mod event_loop;
+mod frame;
+mod hold;
+mod offsets;
+mod peer;
+mod pull;
+mod request;
+mod saver;
+mod send;
+mod system;
+mod topics;
+
+use std::env;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mqlog::{MessageStore, StoreOptions};
+
+use crate::args::{Args, USAGE};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::event_loop::EventLoops;
+use crate::hold::Holds;
+use crate::offsets::Offsets;
+use crate::saver::{OFFSETS_FILE, Saver, TOPICS_FILE};
+use crate::system::{StopSignal, raise_descriptor_limit};
+use crate::topics::Topics;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(env::args_os().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            let _ = writeln!(io::stdout(), "{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => {
+            complain(&format!("{wrong}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Prints a message on standard error; not by `eprintln!`, which panics when nobody reads there any more.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "mini_broker: {message}");
+}
+
+fn run(args: Args) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    // From the first moment on a signal leads to a clean stop.
+    let stop = StopSignal::new().map_err(text)?;
+    raise_descriptor_limit(args.limits.max_connections);
+    let (namesrv, broker) = (listen(args.namesrv)?, listen(args.broker)?);
+    let addresses = (namesrv.local_addr().map_err(text)?, broker.local_addr().map_err(text)?);
+    let (broker_parts, config) = open(&args, addresses.1)?;
+    let saver = Saver::start(&broker_parts, config).map_err(text)?;
+    let holds = Holds::start(&broker_parts).map_err(text)?;
+    let loops = EventLoops::start(&broker_parts, vec![namesrv, broker], args.threads).map_err(text)?;
+
+    let mut out = io::stdout();
+    // Nobody may be reading; the broker serves all the same.
+    let _ = writeln!(out, "mini_broker is ready: name server {}, broker {}", addresses.0, addresses.1);
+    let _ = out.flush();
+
+    stop.wait();
+    loops.drain();
+    // What was appended becomes durable, and its sends are answered.
+    let flushed = broker_parts.store.flush();
+    broker_parts.holds.end(holds);
+    broker_parts.saver.end(saver);
+    loops.end();
+    let closed = match Arc::try_unwrap(broker_parts) {
+        Ok(broker) => broker.store.close(),
+        // Somebody still reads; the store closes with the process.
+        Err(_) => Ok(()),
+    };
+    flushed.map(drop).and(closed).map_err(|error| format!("closing the store: {error}"))
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+/// Opens the store and what belongs to it.
+fn open(args: &Args, bound: SocketAddr) -> Result<(Arc<Broker>, Config), String> {
+    let (advertised, host) = args.advertise.clone().unwrap_or_else(|| (bound.to_string(), bound));
+    let holds = Arc::new(Holds::default());
+    let told = Arc::clone(&holds);
+    // RocketMQ's sizes, so that one of its brokers can take the folder over.
+    let options = StoreOptions::rocketmq(&args.store)
+        .flush(args.flush.clone())
+        .store_host(host)
+        .on_arrival(move |topic, queue_id| told.arrived(topic, queue_id));
+    let store = MessageStore::open(options).map_err(|error| error.to_string())?;
+    let config = Config::new(&args.store).map_err(|error| format!("{}: {error}", args.store.display()))?;
+    let topics = Topics::new(args.limits.max_topics);
+    topics.load(&config.load(TOPICS_FILE)?.unwrap_or_default());
+    for (topic, queue_id) in store.queues().map_err(|error| error.to_string())? {
+        topics.ensure_queue(&topic, queue_id);
+    }
+    let offsets = Offsets::default();
+    offsets.load(&config.load(OFFSETS_FILE)?.unwrap_or_default());
+    let limits = (args.limits.clone(), args.flush.clone());
+    Ok((Arc::new(Broker::new(store, limits, advertised, (topics, offsets), holds)), config))
+}

@@ -1,0 +1,148 @@
+//! The far end of a connection, as everybody else in the broker sees it: a place to leave answers.
+//!
+//! Any thread may leave something; only the event loop that owns the connection writes to it. What is left while that
+//! loop serves the connection anyway is written in the same turn; otherwise the loop is woken, once for many answers.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mio::Token;
+use mqlog::Slice;
+
+use crate::answer::{Answer, Body};
+use crate::event_loop::Home;
+
+/// Heads are put together into pieces of about this size.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Takes a lock that a panic cannot leave in disorder.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes on their way out.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Bytes(Vec<u8>),
+    /// A record where it stands in the log.
+    Record(Slice),
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Record(record) => record,
+        }
+    }
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) token: Token,
+    pub(crate) address: SocketAddr,
+    home: Arc<Home>,
+    /// Above this many bytes on their way out, nothing more is read from the connection.
+    max_queued_bytes: usize,
+    queued: Mutex<Queued>,
+    /// How many of its pulls are held.
+    pub(crate) held: AtomicUsize,
+    /// How many of its sends wait for the disk.
+    undurable: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    pieces: VecDeque<Piece>,
+    /// What was left and is not written yet, the part that the loop has taken included.
+    bytes: usize,
+    /// The loop will come without being woken.
+    is_awaited: bool,
+    is_closed: bool,
+}
+
+impl Peer {
+    /// So many sends of one connection may wait for the disk before nothing more is read from it.
+    const MAX_UNDURABLE: usize = 16 * 1024;
+
+    pub(crate) fn new(token: Token, address: SocketAddr, home: Arc<Home>, max_queued_bytes: usize) -> Self {
+        let (queued, held, undurable) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { token, address, home, max_queued_bytes, queued, held, undurable }
+    }
+
+    /// Leaves an answer to the request with a number.
+    pub(crate) fn answer(&self, opaque: i32, answer: Answer) {
+        let head = answer.head(opaque);
+        match answer.body {
+            Body::Bytes(bytes) => {
+                self.leave(head, [bytes].into_iter().filter(|body| !body.is_empty()).map(Piece::Bytes));
+            }
+            Body::Records(records) => {
+                self.leave(head, records.iter().map(|record| Piece::Record(record.bytes().clone())));
+            }
+        }
+    }
+
+    /// Leaves a frame: its head, and what follows.
+    pub(crate) fn leave(&self, head: Vec<u8>, body: impl Iterator<Item = Piece>) {
+        let mut queued = lock(&self.queued);
+        if queued.is_closed {
+            return;
+        }
+        queued.bytes += head.len();
+        match queued.pieces.back_mut() {
+            Some(Piece::Bytes(last)) if last.len() + head.len() <= PIECE_BYTES => last.extend_from_slice(&head),
+            _ => queued.pieces.push_back(Piece::Bytes(head)),
+        }
+        for piece in body {
+            queued.bytes += piece.as_ref().len();
+            queued.pieces.push_back(piece);
+        }
+        if !std::mem::replace(&mut queued.is_awaited, true) {
+            drop(queued);
+            self.home.has_output(self.token);
+        }
+    }
+
+    /// Has it so much on its way out that nothing more should be made for it?
+    pub(crate) fn is_full(&self) -> bool {
+        lock(&self.queued).bytes > self.max_queued_bytes || self.undurable.load(Ordering::Relaxed) > Self::MAX_UNDURABLE
+    }
+
+    /// One more send waits for the disk.
+    pub(crate) fn begin_undurable(&self) {
+        self.undurable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of the sends has its answer.
+    pub(crate) fn end_undurable(&self) {
+        self.undurable.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The loop says that it will take what is left from now on.
+    pub(crate) fn await_output(&self) {
+        lock(&self.queued).is_awaited = true;
+    }
+
+    /// The loop takes what was left, and wants to be woken for what comes next.
+    pub(crate) fn take_output(&self, into: &mut VecDeque<Piece>) {
+        let mut queued = lock(&self.queued);
+        queued.is_awaited = false;
+        into.append(&mut queued.pieces);
+    }
+
+    /// The loop has written some of what it took.
+    pub(crate) fn has_written(&self, bytes: usize) {
+        lock(&self.queued).bytes -= bytes;
+    }
+
+    /// The connection is gone: what is left, and what will be, is dropped.
+    pub(crate) fn close(&self) {
+        let mut queued = lock(&self.queued);
+        queued.is_closed = true;
+        queued.pieces.clear();
+    }
+}

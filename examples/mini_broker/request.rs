@@ -1,0 +1,130 @@
+//! A request as its handler sees it, and the two ways it can end early.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use mqlog::Error;
+
+use crate::codes::say;
+
+/// Bit of `flag`: the frame is an answer.
+const IS_ANSWER: i32 = 1;
+/// Bit of `flag`: no answer is wanted.
+const IS_ONE_WAY: i32 = 2;
+
+/// What a frame asks for.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) code: i32,
+    /// The client's number for the request; its answer repeats it.
+    pub(crate) opaque: i32,
+    pub(crate) flag: i32,
+    pub(crate) fields: Fields<'a>,
+    pub(crate) body: &'a [u8],
+}
+
+impl Request<'_> {
+    pub(crate) fn is_answer(&self) -> bool {
+        self.flag & IS_ANSWER != 0
+    }
+
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.flag & IS_ONE_WAY != 0
+    }
+}
+
+/// The typed header: names and values. An empty value is as good as none.
+#[derive(Debug, Default)]
+pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
+        self.0.push((name, value));
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(present, _)| present == name);
+        found.map(|(_, value)| value.as_ref()).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn required(&self, name: &'static str) -> Result<&str, Refusal> {
+        self.text(name).ok_or_else(|| Refusal::new(say::SYSTEM_ERROR, format!("the field {name} is missing")))
+    }
+
+    pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, Refusal> {
+        parse(name, self.required(name)?)
+    }
+
+    pub(crate) fn number_or<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, Refusal> {
+        self.text(name).map_or(Ok(default), |value| parse(name, value))
+    }
+
+    /// The C++ client writes `1` for true.
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        matches!(self.text(name), Some("true" | "1"))
+    }
+}
+
+fn parse<T: FromStr>(name: &str, value: &str) -> Result<T, Refusal> {
+    value.parse().map_err(|_| Refusal::new(say::SYSTEM_ERROR, format!("the field {name} cannot be {value}")))
+}
+
+/// Why a request got something else than what it asked for: the answer's code and remark.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: i32,
+    pub(crate) remark: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: i32, remark: impl Into<String>) -> Self {
+        Self { code, remark: remark.into() }
+    }
+}
+
+/// What RocketMQ answers when its store says the same.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::TooLarge { .. } | Error::InvalidMessage { .. } => say::MESSAGE_ILLEGAL,
+            error if error.is_disk_full() => {
+                return Self::new(
+                    say::SERVICE_NOT_AVAILABLE,
+                    format!("service not available now, the broker's disk is full: {error}"),
+                );
+            }
+            _ => say::SYSTEM_ERROR,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn failures_of_the_store_get_rocketmqs_codes() {
+        let full = Error::DiskFull {
+            path: "commitlog/0".into(),
+            needed_bytes: 1,
+            source: Arc::new(io::Error::from(io::ErrorKind::StorageFull)),
+        };
+        let poisoned = Error::Poisoned { source: Arc::new(full.clone()) };
+        let refusals = [
+            (Error::TooLarge { field: "body", value: 2, limit: 1 }, say::MESSAGE_ILLEGAL),
+            (full, say::SERVICE_NOT_AVAILABLE),
+            (poisoned, say::SYSTEM_ERROR),
+            (Error::Closed, say::SYSTEM_ERROR),
+        ];
+        for (error, code) in refusals {
+            let cause = error.to_string();
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.code, code);
+            assert!(refusal.remark.contains(&cause), "{}", refusal.remark);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The thread that writes the configuration files, so that no event loop waits for the disk.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use crate::answer::Answer;
+use crate::broker::{Broker, Call};
+use crate::codes::say;
+use crate::config::Config;
+use crate::peer::{Peer, lock};
+use crate::request::Refusal;
+
+/// Consumer offsets are written this often, as RocketMQ does.
+const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const TOPICS_FILE: &str = "topics.json";
+pub(crate) const OFFSETS_FILE: &str = "consumerOffset.json";
+
+/// What the thread is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Saver {
+    asked: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    topics: bool,
+    end: bool,
+    /// Who wants to know when the topics are written.
+    waiting: Vec<(Arc<Peer>, i32)>,
+}
+
+impl Saver {
+    /// Topics changed: they are written now.
+    pub(crate) fn save_soon(&self) {
+        lock(&self.asked).topics = true;
+        self.changed.notify_one();
+    }
+
+    /// Topics changed: the call is answered when they are written.
+    pub(crate) fn save_then_answer(&self, call: Call<'_>) {
+        let mut asked = lock(&self.asked);
+        asked.topics = true;
+        if !call.request.is_one_way() {
+            asked.waiting.push((Arc::clone(call.peer), call.request.opaque));
+        }
+        drop(asked);
+        self.changed.notify_one();
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(broker: &Arc<Broker>, config: Config) -> io::Result<JoinHandle<()>> {
+        let broker = Arc::clone(broker);
+        thread::Builder::new().name("broker-saver".to_owned()).spawn(move || run(&broker, &config))
+    }
+
+    /// Writes a last time and ends the thread.
+    pub(crate) fn end(&self, thread: JoinHandle<()>) {
+        lock(&self.asked).end = true;
+        self.changed.notify_one();
+        // A thread that panicked has said so.
+        let _ = thread.join();
+    }
+
+    /// Waits until topics are to be written, the interval is over, or the end has come.
+    fn next(&self, deadline: Instant) -> Asked {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let idle = |asked: &mut Asked| !asked.topics && !asked.end;
+        let waited = self.changed.wait_timeout_while(lock(&self.asked), left, idle);
+        let (mut asked, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let taken = mem::take(&mut *asked);
+        asked.end = taken.end;
+        taken
+    }
+}
+
+fn run(broker: &Broker, config: &Config) {
+    let mut due = Instant::now() + INTERVAL;
+    loop {
+        let asked = broker.saver.next(due);
+        let saved = save(TOPICS_FILE, config, broker.topics.take_changed(), || broker.topics.put_back());
+        for (peer, opaque) in asked.waiting {
+            let answer = match &saved {
+                Ok(()) => Answer::ok(),
+                Err(problem) => Refusal::new(say::SYSTEM_ERROR, problem).into(),
+            };
+            peer.answer(opaque, answer);
+        }
+        if asked.end || Instant::now() >= due {
+            due = Instant::now() + INTERVAL;
+            // The failure was told; the next interval tries again.
+            let _ = save(OFFSETS_FILE, config, broker.offsets.take_changed(), || broker.offsets.put_back());
+            broker.look_after();
+        }
+        if asked.end {
+            return;
+        }
+    }
+}
+
+fn save(name: &str, config: &Config, text: Option<String>, put_back: impl FnOnce()) -> Result<(), String> {
+    let Some(text) = text else { return Ok(()) };
+    config.save(name, &text).map_err(|error| {
+        put_back();
+        let problem = format!("{name} cannot be written: {error}");
+        crate::complain(&problem);
+        problem
+    })
+}

@@ -1,0 +1,304 @@
+//! Topics: which there are, how many queues they have, and what may be done with them.
+//!
+//! Kept in RocketMQ's `config/topics.json`. The store is the truth about what was sent: a topic that it has and the file
+//! has not, because a kill came between, is added when the broker starts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde_json::{Map, Value, json};
+
+use crate::answer::Answer;
+use crate::broker::{BROKER_NAME, Broker, CLUSTER_NAME, Call, Outcome, Reply, now_ms};
+use crate::codes::say;
+use crate::request::Refusal;
+
+/// Bits of a permission.
+pub(crate) const READ: i32 = 4;
+pub(crate) const WRITE: i32 = 2;
+const INHERIT: i32 = 1;
+
+/// The topic whose route stands for topics that do not exist yet.
+pub(crate) const AUTO_CREATE: &str = "TBW102";
+pub(crate) const RETRY_PREFIX: &str = "%RETRY%";
+const DLQ_PREFIX: &str = "%DLQ%";
+/// A topic gets at least so many queues if nobody says how many.
+const DEFAULT_QUEUES: i32 = 4;
+/// RocketMQ has no limit; a topic's queues are files.
+const MAX_QUEUES: i32 = 1024;
+const MAX_NAME_BYTES: usize = 127;
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Topic {
+    pub(crate) read_queues: i32,
+    pub(crate) write_queues: i32,
+    pub(crate) permission: i32,
+    pub(crate) sys_flag: i32,
+    is_ordered: bool,
+    /// RocketMQ 5 keeps more here; it is handed on.
+    attributes: Value,
+}
+
+impl Topic {
+    fn new(queues: i32, permission: i32) -> Self {
+        let attributes = json!({});
+        Self { read_queues: queues, write_queues: queues, permission, sys_flag: 0, is_ordered: false, attributes }
+    }
+
+    pub(crate) fn may_read(&self) -> bool {
+        self.permission & READ != 0
+    }
+
+    /// The number of queues that can be named in a send.
+    pub(crate) fn queues(&self) -> i32 {
+        self.read_queues.max(self.write_queues)
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let number = |name: &str| value.get(name)?.as_i64()?.try_into().ok();
+        Some(Self {
+            read_queues: number("readQueueNums")?,
+            write_queues: number("writeQueueNums")?,
+            permission: number("perm")?,
+            sys_flag: number("topicSysFlag").unwrap_or(0),
+            is_ordered: value.get("order").and_then(Value::as_bool).unwrap_or(false),
+            attributes: value.get("attributes").filter(|value| value.is_object()).cloned().unwrap_or_else(|| json!({})),
+        })
+    }
+
+    fn to_json(&self, name: &str) -> Value {
+        json!({
+            "attributes": self.attributes, "order": self.is_ordered, "perm": self.permission,
+            "readQueueNums": self.read_queues, "topicFilterType": "SINGLE_TAG", "topicName": name,
+            "topicSysFlag": self.sys_flag, "writeQueueNums": self.write_queues,
+        })
+    }
+}
+
+/// The table of topics.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    table: RwLock<BTreeMap<String, Topic>>,
+    /// Counts changes, as RocketMQ's data version does.
+    changes: AtomicU64,
+    is_changed: AtomicBool,
+    max_count: usize,
+}
+
+impl Topics {
+    /// Starts with the topics that RocketMQ has from the beginning.
+    pub(crate) fn new(max_count: usize) -> Self {
+        let mut table = BTreeMap::new();
+        let mut add = |name: &str, queues, permission| table.insert(name.to_owned(), Topic::new(queues, permission));
+        add(AUTO_CREATE, 8, READ | WRITE | INHERIT);
+        add(CLUSTER_NAME, 16, READ | WRITE | INHERIT);
+        add(BROKER_NAME, 1, READ | WRITE | INHERIT);
+        for name in ["DefaultCluster_REPLY_TOPIC", "RMQ_SYS_TRACE_TOPIC", "SELF_TEST_TOPIC"] {
+            add(name, 1, READ | WRITE);
+        }
+        let (changes, is_changed) = (AtomicU64::new(0), AtomicBool::new(true));
+        Self { table: RwLock::new(table), changes, is_changed, max_count }
+    }
+
+    /// Adds what the file has.
+    pub(crate) fn load(&self, file: &Value) {
+        let table = file.get("topicConfigTable").and_then(Value::as_object);
+        let topics = table.into_iter().flatten();
+        self.write().extend(topics.filter_map(|(name, value)| Some((name.clone(), Topic::from_json(value)?))));
+        let counter = file.get("dataVersion").and_then(|version| version.get("counter")?.as_u64());
+        self.changes.store(counter.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Makes sure that a queue of the store can be reached.
+    pub(crate) fn ensure_queue(&self, name: &str, queue_id: i32) {
+        let mut table = self.write();
+        let queues = queue_id.saturating_add(1);
+        let topic = table.entry(name.to_owned()).or_insert_with(|| {
+            let is_single = name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX);
+            Topic::new(if is_single { 1 } else { DEFAULT_QUEUES }, READ | WRITE)
+        });
+        topic.read_queues = topic.read_queues.max(queues);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Topic> {
+        self.read().get(name).cloned()
+    }
+
+    /// Calls with the topic, without a copy.
+    pub(crate) fn with<T>(&self, name: &str, look: impl FnOnce(&Topic) -> T) -> Option<T> {
+        self.read().get(name).map(look)
+    }
+
+    /// The topic that a send goes to; made like its default topic on the first one. Says whether it was made.
+    pub(crate) fn for_send(&self, name: &str, default: Option<&str>, queues: i32) -> Result<(Topic, bool), Refusal> {
+        if let Some(topic) = self.get(name) {
+            return Ok((topic, false));
+        }
+        let pattern = if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
+            Topic::new(1, READ | WRITE)
+        } else {
+            let pattern = default.and_then(|default| self.get(default));
+            let pattern = pattern.filter(|pattern| pattern.permission & INHERIT != 0).ok_or_else(|| missing(name))?;
+            let queues = queues.clamp(1, pattern.write_queues.max(1));
+            Topic::new(queues, pattern.permission & !INHERIT)
+        };
+        self.add(name, pattern.clone())?;
+        Ok((pattern, true))
+    }
+
+    /// Makes the topic of a group's retries, if it is not there. Says whether it was made.
+    pub(crate) fn ensure_retry(&self, name: &str) -> Result<bool, Refusal> {
+        if self.with(name, |_| ()).is_some() {
+            return Ok(false);
+        }
+        self.add(name, Topic::new(1, READ | WRITE)).map(|()| true)
+    }
+
+    /// Adds or changes a topic.
+    fn add(&self, name: &str, topic: Topic) -> Result<(), Refusal> {
+        check_name(name)?;
+        let mut table = self.write();
+        if table.len() >= self.max_count && !table.contains_key(name) {
+            return Err(Refusal::new(say::SYSTEM_ERROR, format!("there are {} topics already", self.max_count)));
+        }
+        table.insert(name.to_owned(), topic);
+        drop(table);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.is_changed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The content of the file, if it changed since it was taken last.
+    pub(crate) fn take_changed(&self) -> Option<String> {
+        if !self.is_changed.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let topics: Map<String, Value> =
+            self.read().iter().map(|(name, topic)| (name.clone(), topic.to_json(name))).collect();
+        let counter = self.changes.load(Ordering::Relaxed);
+        let version = json!({"counter": counter, "stateVersion": 0, "timestamp": now_ms()});
+        Some(format!("{:#}", json!({"dataVersion": version, "topicConfigTable": topics})))
+    }
+
+    /// What was taken could not be written.
+    pub(crate) fn put_back(&self) {
+        self.is_changed.store(true, Ordering::Release);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Topic>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Topic>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// RocketMQ's rule for names.
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_allowed) {
+        let reason = "is not 1 to 127 characters of ^[%|a-zA-Z0-9_-]+$";
+        return Err(Refusal::new(say::INVALID_PARAMETER, format!("The specified topic {reason}.")));
+    }
+    Ok(())
+}
+
+/// What RocketMQ says of a topic that is not there.
+pub(crate) fn missing(name: &str) -> Refusal {
+    let hint = "see https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+    Refusal::new(say::TOPIC_NOT_EXIST, format!("topic[{name}] not exist, apply first please! {hint}"))
+}
+
+impl Broker {
+    /// Makes or changes a topic; answered when the file is written.
+    pub(crate) fn create_topic(&self, call: Call<'_>) -> Outcome {
+        let fields = &call.request.fields;
+        let name = fields.required("topic")?;
+        let (read_queues, write_queues) = (fields.number("readQueueNums")?, fields.number("writeQueueNums")?);
+        if !(0..=MAX_QUEUES).contains(&read_queues) || !(0..=MAX_QUEUES).contains(&write_queues) {
+            let reason = format!("a topic has at most {MAX_QUEUES} queues, not {read_queues} and {write_queues}");
+            return Err(Refusal::new(say::INVALID_PARAMETER, reason));
+        }
+        let topic = Topic {
+            read_queues,
+            write_queues,
+            permission: fields.number("perm")?,
+            sys_flag: fields.number_or("topicSysFlag", 0)?,
+            is_ordered: fields.is_true("order"),
+            attributes: json!({}),
+        };
+        self.topics.add(name, topic)?;
+        self.saver.save_then_answer(call);
+        Ok(Reply::Later)
+    }
+
+    /// Tells where a topic is.
+    pub(crate) fn route(&self, call: Call<'_>) -> Outcome {
+        let name = call.request.fields.required("topic")?;
+        if name.starts_with(RETRY_PREFIX) && self.topics.ensure_retry(name)? {
+            // Before its first heartbeat a consumer asks for it; told now, it need not wait for its next question.
+            self.saver.save_soon();
+        }
+        let topic = self.topics.get(name).ok_or_else(|| {
+            let remark = format!("No topic route info in name server for the topic: {name}");
+            Refusal::new(say::TOPIC_NOT_EXIST, remark)
+        })?;
+        let route = json!({
+            "brokerDatas": [{
+                "brokerAddrs": {"0": self.advertised}, "brokerName": BROKER_NAME, "cluster": CLUSTER_NAME,
+                "enableActingMaster": false,
+            }],
+            "filterServerTable": {},
+            "queueDatas": [{
+                "brokerName": BROKER_NAME, "perm": topic.permission, "readQueueNums": topic.read_queues,
+                "topicSysFlag": topic.sys_flag, "writeQueueNums": topic.write_queues,
+            }],
+        });
+        Ok(Answer::ok().body(crate::answer::Body::Bytes(route.to_string().into_bytes())).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_send_makes_a_topic_like_its_default() {
+        let topics = Topics::new(100);
+        let made = |name: &str, default, queues| {
+            topics.for_send(name, default, queues).map(|(topic, new)| (topic.queues(), topic.permission, new))
+        };
+        assert_eq!(made("a", Some(AUTO_CREATE), 4), Ok((4, 6, true)));
+        assert_eq!(made("a", Some(AUTO_CREATE), 8), Ok((4, 6, false)));
+        assert_eq!(made("b", Some(AUTO_CREATE), 100), Ok((8, 6, true)));
+        assert_eq!(made("%RETRY%g", None, 4), Ok((1, 6, true)));
+        assert_eq!(made("c", Some("a"), 4).unwrap_err().code, say::TOPIC_NOT_EXIST);
+        assert_eq!(made("a/b", Some(AUTO_CREATE), 4).unwrap_err().code, say::INVALID_PARAMETER);
+    }
+
+    #[test]
+    fn the_file_comes_back_and_the_store_adds_to_it() {
+        let topics = Topics::new(100);
+        topics.for_send("a", Some(AUTO_CREATE), 4).unwrap();
+        let file: Value = serde_json::from_str(&topics.take_changed().unwrap()).unwrap();
+        assert!(topics.take_changed().is_none());
+        let again = Topics::new(100);
+        again.load(&file);
+        assert_eq!(again.get("a"), topics.get("a"));
+        again.ensure_queue("a", 5);
+        again.ensure_queue("found", 1);
+        assert_eq!(again.get("a").map(|topic| (topic.read_queues, topic.write_queues)), Some((6, 4)));
+        assert_eq!(again.get("found").map(|topic| topic.queues()), Some(4));
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let topics = Topics::new(8);
+        let made: Vec<bool> =
+            (0..5).map(|number| topics.for_send(&format!("t{number}"), Some(AUTO_CREATE), 1).is_ok()).collect();
+        assert_eq!(made, [true, true, false, false, false]);
+    }
+}
