@@ -79,6 +79,17 @@ pub(super) enum Placing {
 }
 
 impl Place {
+    /// The end of a log that was just opened, with its last record; nothing is allocated yet.
+    pub(super) fn begin(
+        settled: (u64, Option<(u64, u32)>),
+        ahead: u64,
+        active: Option<Arc<MappedFile>>,
+        sink: Sink,
+    ) -> Self {
+        let (tail, last) = settled;
+        Self { tail, allocated: tail, ahead, active, next: None, last, settled, sink }
+    }
+
     /// The end of the active file; before the first append there is none, and a new file begins at the tail.
     fn active_end(&self) -> u64 {
         self.active.as_ref().map_or(self.tail, |file| file.end())

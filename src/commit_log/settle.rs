@@ -66,16 +66,7 @@ impl CommitLog {
         let ahead = (creation.file_bytes / 8).min(FIRST_STEP_BYTES / 2);
         let shared = Shared {
             files: MappedFiles::new(files),
-            place: Mutex::new(Place {
-                tail,
-                allocated: tail,
-                ahead,
-                active,
-                next: None,
-                last: found.last,
-                settled: (tail, found.last),
-                sink,
-            }),
+            place: Mutex::new(Place::begin((tail, found.last), ahead, active, sink)),
             progress: Arc::new(Progress::new(found.tail)),
             watermark,
             stamps: StoreClock::new(found.last_ms, options.clock.now_ms()),
