@@ -152,7 +152,8 @@ impl MessageStore {
     }
 
     /// Puts messages of one topic and queue as one batch: all of them are in the log, next to each other in one file,
-    /// or none is.
+    /// or none is. (In an async store a power loss may leave the batch's beginning; in a sync one too, if the batch was
+    /// not acknowledged.)
     ///
     /// # Errors
     /// Those of [`put`](Self::put); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one is
