@@ -66,7 +66,7 @@
 //! it. What a crash left half-written at the end of the log is cut, kept in `mqlog/cut/` and reported.
 //!
 //! A mapped file that another program truncates, and an I/O error while a mapped page is read, end the process with a
-//! signal; network file systems are not supported.
+//! signal ([`ReadMode::Copy`] avoids the second); network file systems are not supported.
 //!
 //! # The files
 //!
