@@ -154,16 +154,6 @@ impl Moment {
         }
         Self { state, store: None }
     }
-
-    /// Flips a bit of a file, as a worn-out disk does; `false` if there is no such byte.
-    pub(crate) fn flip(&mut self, path: &std::path::Path, at: u64, bit: u8) -> bool {
-        let Ok(id) = self.state.open_file(path) else { return false };
-        let seen = self.state.file(id).seen();
-        let Some(byte) = seen.get(at as usize) else { return false };
-        self.state.write(id, at, &[byte ^ 1 << bit], false);
-        self.state.sync(id, 0..u64::MAX);
-        true
-    }
 }
 
 #[cfg(test)]
@@ -281,9 +271,12 @@ mod tests {
         let disk = disk_with(b"old");
         let file = disk.open(Path::new(FILE), OpenMode::ReadWrite).expect("open");
         file.write_at(b"new", 0).expect("write");
+        disk.trace();
         disk.fail(disk.calls(), Fault::Error(5));
         assert_eq!(file.sync().expect_err("it fails").raw_os_error(), Some(5));
         file.sync().expect("the second sync says that all is well");
+        let called: Vec<_> = disk.take_trace().into_iter().map(|call| (call.operation, call.path)).collect();
+        assert_eq!(called, [("sync", FILE.into()), ("sync", FILE.into())]);
         assert_eq!(read(&disk, FILE), Some(b"new".to_vec()));
         assert_eq!(read(&disk.moment().kill(0).disk(), FILE), Some(b"new".to_vec()));
         assert_eq!(outcomes(&disk.moment(), FILE), some(&[b"old"]));

@@ -397,16 +397,6 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn remove_dir(&mut self, dir: &Path) -> io::Result<()> {
-        let id = self.find(dir)?;
-        if !self.folder(id)?.names.is_empty() {
-            return Err(ErrorKind::DirectoryNotEmpty.into());
-        }
-        let (folder, name) = self.place(dir)?;
-        self.folder_mut(folder)?.set(name, None);
-        Ok(())
-    }
-
     pub(super) fn names(&self, dir: &Path) -> io::Result<Vec<(String, FileInfo)>> {
         let folder = self.folder(self.find(dir)?)?;
         Ok(folder.names.iter().map(|(name, id)| (name.clone(), self.info(*id))).collect())
