@@ -271,9 +271,12 @@ mod tests {
         let disk = disk_with(b"old");
         let file = disk.open(Path::new(FILE), OpenMode::ReadWrite).expect("open");
         file.write_at(b"new", 0).expect("write");
+        disk.trace();
         disk.fail(disk.calls(), Fault::Error(5));
         assert_eq!(file.sync().expect_err("it fails").raw_os_error(), Some(5));
         file.sync().expect("the second sync says that all is well");
+        let called: Vec<_> = disk.take_trace().into_iter().map(|call| (call.operation, call.path)).collect();
+        assert_eq!(called, [("sync", FILE.into()), ("sync", FILE.into())]);
         assert_eq!(read(&disk, FILE), Some(b"new".to_vec()));
         assert_eq!(read(&disk.moment().kill(0).disk(), FILE), Some(b"new".to_vec()));
         assert_eq!(outcomes(&disk.moment(), FILE), some(&[b"old"]));

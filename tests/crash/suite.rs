@@ -36,7 +36,7 @@ fn sampled(promise: Promise, queues: usize, hundredths: u64, name: &str) {
         }
         let workload = Workload::random(seed + workload, promise, queues);
         if let Err(Violation(text)) = explorer.explore(&run(&workload)) {
-            panic!("{name}: {workload:?}: {text}");
+            panic!("{name}: seed {}, {workload:?}: {text}", workload.seed);
         }
     }
     println!("{name}: {:?} in {:?}", explorer.counts, begun.elapsed());
