@@ -144,12 +144,10 @@ impl SimulatedDisk {
     }
 
     /// From now on keeps what is called; see [`take_trace`](Self::take_trace).
-    #[expect(dead_code, reason = "for who looks for the call that broke a promise")]
     pub(crate) fn trace(&self) {
         self.inner().trace = Some(Vec::new());
     }
 
-    #[expect(dead_code, reason = "for who looks for the call that broke a promise")]
     pub(crate) fn take_trace(&self) -> Vec<Call> {
         self.inner().trace.take().unwrap_or_default()
     }

@@ -55,7 +55,6 @@ pub(super) enum Step {
 /// What is done, to what kind of store.
 #[derive(Debug, Clone)]
 pub(super) struct Workload {
-    #[expect(dead_code, reason = "shown where a workload failed")]
     pub(super) seed: u64,
     pub(super) promise: Promise,
     pub(super) shape: Shape,
