@@ -29,7 +29,7 @@ fn list(client: &mut Client) -> Result<Value, i64> {
 /// How many notices of a changed group came within a short time.
 fn notices(client: &mut Client) -> usize {
     let mut count = 0;
-    while let Some(notice) = client.wait_for(Duration::from_millis(300), |frame| frame.code == 40) {
+    while let Some(notice) = client.wait_for(Duration::from_secs(1), |frame| frame.code == 40) {
         assert_eq!((notice.flag, notice.fields["consumerGroup"].as_str()), (2, "g"));
         count += 1;
     }

@@ -15,7 +15,7 @@ fn assert_serves(scene: &Scene) {
     let sent = send(&mut client, "alive", "0", "", b"x");
     let place = sent.number("queueOffset").to_string();
     assert_eq!(bodies(&pull(&mut client, "alive", ("0", &place), "*")), [b"x"]);
-    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn too_many_connections_are_closed_and_the_others_served() {
     let mut first = scene.client();
     send(&mut first, "T", "0", "", b"x");
     let mut many: Vec<Client> = (0..30).map(|_| scene.client()).collect();
-    assert!(many[29].is_closed(Duration::from_secs(5)));
+    assert!(many[29].is_closed(Duration::from_secs(20)));
     send(&mut first, "T", "0", "", b"x");
     many.clear();
     std::thread::sleep(Duration::from_millis(200));
@@ -246,7 +246,7 @@ fn a_slow_reader_is_not_read_from() {
     assert!(stopped > 0 && grown < 64 * MIB);
     assert_serves(&scene);
     // Who begins to read gets answers.
-    assert!(matches!(slow[0].receive(Duration::from_secs(5)), Ok(Some(answer)) if answer.code == 0));
+    assert!(matches!(slow[0].receive(Duration::from_secs(20)), Ok(Some(answer)) if answer.code == 0));
     scene.broker.stop_well();
 }
 

@@ -74,7 +74,7 @@ fn a_message_answers_a_held_pull_at_once() {
             send(&mut producer, "T", "0", "", b"it");
             let answer = consumer.answer(held);
             let waited = sent.elapsed();
-            assert!(waited < Duration::from_millis(200), "it took {waited:?}");
+            assert!(waited < Duration::from_secs(5), "it took {waited:?}: a wait, not an arrival");
             assert_eq!((answer.code, bodies(&answer)), (0, vec![b"it".to_vec()]));
         }
     }

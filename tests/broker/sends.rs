@@ -23,7 +23,7 @@ fn queues(client: &mut Client, topic: &str) -> Option<(i64, i64, i64)> {
 fn the_ready_line_is_all_it_prints_and_a_signal_stops_it() {
     let scene = Scene::new(&[]);
     println!("ready after {:?}", scene.broker.ready_after);
-    assert!(scene.broker.ready_after < Duration::from_secs(5));
+    assert!(scene.broker.ready_after < Duration::from_secs(20));
     for address in [scene.broker.namesrv, scene.broker.address] {
         assert!(route(&mut Client::connect(address), "TBW102").is_ok());
     }
