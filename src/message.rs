@@ -196,12 +196,15 @@ impl<'a> Message<'a> {
         check_bytes("topic", self.topic.len(), limits.max_topic_bytes)?;
         check_bytes("body", self.body.len(), limits.max_body_bytes)?;
         check_bytes("properties", self.max_properties_bytes(), MAX_PROPERTIES_BYTES)?;
-        check_that("topic", is_folder_name(&self.topic), "it cannot name a folder")?;
-        check_that("queue id", self.queue_id >= 0, "it is negative")?;
-        for (name, value) in &self.properties {
-            check_property(name, value)?;
+        if !is_folder_name(&self.topic) {
+            return check_that("topic", false, &format!("{:?} cannot name a folder", self.topic));
         }
+        check_that("queue id", self.queue_id >= 0, "it is negative")?;
         check_that("keys", self.key_fault.is_none(), self.key_fault.unwrap_or_default())?;
+        for (name, value) in &self.properties {
+            check_property(name, value)
+                .or_else(|reason| check_that("property", false, &format!("{name:?}: {reason}")))?;
+        }
         if let Some(names) = self.property_value(properties::INNER_MULTI_DISPATCH) {
             let all_named = names.split(',').all(is_folder_name);
             check_that(properties::INNER_MULTI_DISPATCH, all_named, "a queue's name cannot name a folder")?;
@@ -246,13 +249,16 @@ pub(crate) fn check_that(field: &'static str, holds: bool, otherwise: &str) -> R
     if holds { Ok(()) } else { Err(Error::InvalidMessage { field, reason: otherwise.to_owned() }) }
 }
 
-fn check_property(name: &str, value: &str) -> Result<(), Error> {
-    let is_separator = |character: char| matches!(character, '\u{1}' | '\u{2}');
-    check_that("property", !name.is_empty(), "its name is empty")?;
-    check_that("property", !value.is_empty(), "its value is empty")?;
-    check_that("property", !name.contains(is_separator), "its name has a separator")?;
-    check_that("property", !value.contains(is_separator), "its value has a separator")?;
-    check_that("property", !is_like_record_crc(name, value), "a reader would take it for a damaged record CRC")
+fn check_property(name: &str, value: &str) -> Result<(), &'static str> {
+    let has_separator = |text: &str| text.contains(['\u{1}', '\u{2}']);
+    let faults = [
+        (name.is_empty(), "its name is empty"),
+        (value.is_empty(), "its value is empty"),
+        (has_separator(name), "its name has a separator"),
+        (has_separator(value), "its value has a separator"),
+        (is_like_record_crc(name, value), "a reader would take it for a damaged record CRC"),
+    ];
+    faults.into_iter().find(|(is_there, _)| *is_there).map_or(Ok(()), |(_, reason)| Err(reason))
 }
 
 /// Tells whether a property looks so much like the record's CRC that its record would be taken for damaged.

@@ -24,4 +24,4 @@ pub(crate) use open::{OpenedLog, open_log};
 pub(crate) use read::Reader;
 pub(crate) use scan::Walked;
 pub(crate) use settle::DEFAULT_HOST;
-pub(crate) use unit::{Buffers, Cursors, Unit, light_queues, offsets_of};
+pub(crate) use unit::{Buffers, Cursors, Unit, check_batch, light_queues};

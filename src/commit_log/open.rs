@@ -12,7 +12,7 @@ use super::known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes, file_byt
 use super::log::CommitLog;
 use super::read::ReadMode;
 use super::settle::DEFAULT_HOST;
-use super::unit::{Appended, Buffers, Cursors, Unit};
+use super::unit::{Appended, Buffers, Cursors, Unit, check_batch, light_queues};
 use crate::clock::SystemClock;
 use crate::disk::{Storage, StoreLock};
 use crate::error::{Error, Result};
@@ -138,22 +138,47 @@ impl CommitLog {
     /// - [`Error::InvalidMessage`] or [`Error::TooLarge`] if the message is not acceptable
     /// - [`Error::DiskFull`] if there are no blocks for it; nothing was written
     /// - [`Error::Poisoned`] or [`Error::Closed`] if the log takes no appends any more
-    ///
-    /// # Panics
-    /// Never: one message is placed as one record.
     pub fn append(&self, message: &Message<'_>, cursor: &QueueCursor) -> Result<Appended> {
-        message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
-        if super::unit::light_queues(message).next().is_some() {
-            let reason = "light queues need a store".to_owned();
-            return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
+        Ok(self.append_all(&[message], cursor)?[0])
+    }
+
+    /// Appends messages of one queue as one batch, next to each other in one file, and moves the queue's cursor.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append); [`Error::InvalidMessage`] too if the messages differ in topic or queue, or one
+    /// is part of a transaction, delayed or an inner batch.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{CommitLog, Message, QueueCursor};
+    /// # let dir = tempfile::tempdir()?;
+    /// let log = CommitLog::open(dir.path(), 64 * 1024)?;
+    /// let batch = [Message::new("orders").body(b"1"), Message::new("orders").body(b"2")];
+    /// let appended = log.append_batch(&batch, &QueueCursor::default())?;
+    /// assert_eq!(appended[1].log_offset, appended[0].end());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn append_batch(&self, messages: &[Message<'_>], cursor: &QueueCursor) -> Result<Vec<Appended>> {
+        let messages: Vec<&Message<'_>> = messages.iter().collect();
+        check_batch(&messages, MAX_BODY_BYTES)?;
+        if messages.is_empty() { Ok(Vec::new()) } else { self.append_all(&messages, cursor) }
+    }
+
+    fn append_all(&self, messages: &[&Message<'_>], cursor: &QueueCursor) -> Result<Vec<Appended>> {
+        for message in messages {
+            message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
+            if light_queues(message).next().is_some() {
+                let reason = "light queues need a store".to_owned();
+                return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });
+            }
         }
-        let mut unit = Unit::encode(&[message], self.encoding(DEFAULT_HOST), Buffers::default())?;
-        let mut appended = None;
-        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended = Some(record))?;
+        let mut unit = Unit::encode(messages, self.encoding(DEFAULT_HOST), Buffers::default())?;
+        let mut appended = Vec::with_capacity(messages.len());
+        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended.push(record))?;
         if self.shared.grouped {
             self.flush()?;
         }
-        Ok(appended.expect("a unit of one message places one record"))
+        Ok(appended)
     }
 
     /// Makes everything durable and ends the log's use; other handles can still read.

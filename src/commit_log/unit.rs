@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use crate::error::{Error, Result};
 use crate::format::message_id::OffsetMessageId;
-use crate::format::properties::{INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
+use crate::format::properties::{DELAY, INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
 use crate::format::record::{
     CRC_PROPERTY_BYTES, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
     settled_from, write_crc_digits,
@@ -231,6 +231,31 @@ impl Buffers {
         self.bytes.clear();
         self.pieces.clear();
     }
+}
+
+/// RocketMQ's rules for a batch.
+pub(crate) fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
+    for message in messages {
+        let (flag, delay) = (message.sys_flag, message.property_value(DELAY));
+        let is_delayed = delay.is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
+        let reason = if message.topic != messages[0].topic || message.queue_id != messages[0].queue_id {
+            "its messages have different topics or queues"
+        } else if flag.transaction() != Transaction::None || flag.has(SysFlag::INNER_BATCH) {
+            "a message of a transaction, or an inner batch, is put alone"
+        } else if light_queues(message).next().is_some() {
+            "a message for light queues is put alone"
+        } else if is_delayed || offsets_of(message) != 1 {
+            "a delayed message is put alone"
+        } else {
+            continue;
+        };
+        return Err(Error::InvalidMessage { field: "batch", reason: reason.to_owned() });
+    }
+    let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
+    if bytes > max_bytes {
+        return Err(Error::TooLarge { field: "batch", value: bytes as u64, limit: max_bytes as u64 });
+    }
+    Ok(())
 }
 
 /// How many queue offsets a message takes.

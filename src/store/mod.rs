@@ -24,15 +24,14 @@ use crossbeam_channel::Receiver;
 
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
-use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, light_queues, offsets_of};
+use crate::commit_log::{Appended, Buffers, CommitLog, Cursors, LogScan, Unit, check_batch, light_queues};
 use crate::consume_queue::{ConsumeQueue, QueueTable};
 use crate::dispatch::{Dispatcher, light_queue_id};
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::flush::FlushService;
 use crate::format::message_id::{MessageIdError, OffsetMessageId};
-use crate::format::properties::DELAY;
-use crate::format::record::{SysFlag, Transaction};
+use crate::format::record::SysFlag;
 use crate::index_file::IndexSet;
 use crate::message::{Message, MessageLimits};
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
@@ -469,12 +468,16 @@ impl Shared {
     }
 
     fn health(&self) -> Result<()> {
+        self.failures()?;
+        // Who prepares log files may wait for space while the one in use has some: an append finds out by itself.
+        let mut stalls = self.tasks.get().into_iter().flatten().filter_map(Task::stalled);
+        stalls.next().map_or(Ok(()), Err)
+    }
+
+    /// What the store does not recover from while it is open.
+    fn failures(&self) -> Result<()> {
         self.log.progress().check()?;
-        for task in self.all_tasks() {
-            task.health()?;
-            task.stalled().map_or(Ok(()), Err)?;
-        }
-        Ok(())
+        self.all_tasks().try_for_each(Task::health)
     }
 
     fn all_tasks(&self) -> impl Iterator<Item = &Task> {
@@ -506,29 +509,4 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// RocketMQ's rules for a batch.
-fn check_batch(messages: &[&Message<'_>], max_bytes: usize) -> Result<()> {
-    for message in messages {
-        let (flag, delay) = (message.sys_flag, message.property_value(DELAY));
-        let is_delayed = delay.is_some_and(|level| level.parse().is_ok_and(|level: i64| level > 0));
-        let reason = if message.topic != messages[0].topic || message.queue_id != messages[0].queue_id {
-            "its messages have different topics or queues"
-        } else if flag.transaction() != Transaction::None || flag.has(SysFlag::INNER_BATCH) {
-            "a message of a transaction, or an inner batch, is put alone"
-        } else if light_queues(message).next().is_some() {
-            "a message for light queues is put alone"
-        } else if is_delayed || offsets_of(message) != 1 {
-            "a delayed message is put alone"
-        } else {
-            continue;
-        };
-        return Err(Error::InvalidMessage { field: "batch", reason: reason.to_owned() });
-    }
-    let bytes: usize = messages.iter().map(|message| message.body_bytes().len()).sum();
-    if bytes > max_bytes {
-        return Err(Error::TooLarge { field: "batch", value: bytes as u64, limit: max_bytes as u64 });
-    }
-    Ok(())
 }

@@ -103,7 +103,7 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
             return Ok(());
         }
-        let health = self.health();
+        let health = self.failures();
         self.tasks.get().into_iter().flatten().for_each(Task::stop);
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
