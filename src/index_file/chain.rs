@@ -62,26 +62,29 @@ impl Chain {
     /// Begins at the newest entry of a hash; `None` if there is nothing to find, or the file was deleted.
     fn begin(file: &IndexFile, wanted: &Wanted) -> Result<Option<Self>> {
         let slot = file.layout.slot_of(wanted.hash);
-        let (header, newest) = {
-            let state = file.state();
-            (state.header, state.in_use.as_ref().map(|in_use| in_use.newest(slot, state.header.next_entry)))
-        };
-        if header.next_entry <= 1 || !wanted.may_be_in(&header) {
-            return Ok(None);
-        }
-        let handle = match file.handle() {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-            handle => handle?,
-        };
-        let next = match newest {
-            Some(newest) => newest,
-            None => {
-                let mut number = [0; SLOT_BYTES];
-                handle.read_at(&mut number, file.layout.slot_at(slot))?;
-                below(u32::from_be_bytes(number), header.next_entry)
+        loop {
+            let (header, newest) = {
+                let state = file.state();
+                (state.header, state.in_use.as_ref().map(|in_use| in_use.newest(slot, state.header.next_entry)))
+            };
+            if header.next_entry <= 1 || !wanted.may_be_in(&header) {
+                return Ok(None);
             }
-        };
-        Ok(Some(Self { handle, header, next }))
+            let handle = match file.handle() {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+                handle => handle?,
+            };
+            if let Some(next) = newest {
+                return Ok(Some(Self { handle, header, next }));
+            }
+            let mut number = [0; SLOT_BYTES];
+            handle.read_at(&mut number, file.layout.slot_at(slot))?;
+            // Who put something meanwhile may have written the slot back: then it belongs to another header.
+            if file.state().header.next_entry == header.next_entry {
+                let next = below(u32::from_be_bytes(number), header.next_entry);
+                return Ok(Some(Self { handle, header, next }));
+            }
+        }
     }
 
     /// Returns the next log offset whose entry fits what is wanted, as far as the index knows.

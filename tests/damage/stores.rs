@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::record::SysFlag;
-use mqlog::{FlushPolicy, Message, MessageStore, StoreOptions};
+use mqlog::{Drive, FlushPolicy, Message, MessageStore, StoreOptions};
 
 use crate::common::{Content, check_store, copy_dir, fast_dir, files_below, small};
 
@@ -43,13 +43,16 @@ impl Base {
         let dir = fast_dir();
         let root = dir.path().join("store");
         for session in 0..3 {
-            let store = MessageStore::open(options(&root).checkpoint_bytes(20_000)).unwrap();
+            let is_killed = session == 2 && end == End::Killed;
+            // Nothing may change a store while it is copied.
+            let drive = if is_killed { Drive::Manual } else { Drive::Threads };
+            let store = MessageStore::open(options(&root).checkpoint_bytes(20_000).drive(drive)).unwrap();
             put_session(&store, session);
             if session == 1 {
                 // In the next session there is something above the last frame, and something below.
                 std::thread::sleep(Duration::from_millis(20));
             }
-            if session == 2 && end == End::Killed {
+            if is_killed {
                 store.topics().unwrap();
                 // What a copy of a store that is open holds is what a kill would leave.
                 copy_dir(&root, &dir.path().join("killed"));
