@@ -159,6 +159,11 @@ impl SimulatedDisk {
         self.inner().faults.insert(call, fault);
     }
 
+    /// Faults that were not hit so far are none any more.
+    pub(crate) fn mend(&self) {
+        self.inner().faults.clear();
+    }
+
     /// From now on every call fails and nothing reaches the disk: the process is dead and does not know it.
     pub(crate) fn switch_off(&self) {
         self.inner().is_off = true;

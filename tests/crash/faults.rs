@@ -205,9 +205,15 @@ impl<'a> Runner<'a> {
         (self.disk, self.oracle, self.next)
     }
 
-    /// Was the fault hit in what was done since the disk had this many calls?
+    /// Was the fault's first call among those that were made since the disk had this many?
     fn is_hit_since(&self, calls: u64) -> bool {
         self.fault.is_some_and(|fault| (calls..self.disk.calls()).contains(&fault.call))
+    }
+
+    /// Was any of its calls?
+    fn is_any_hit_since(&self, calls: u64) -> bool {
+        let made = calls..self.disk.calls();
+        self.fault.is_some_and(|fault| (fault.call..).take(fault.kind.faults().len()).any(|call| made.contains(&call)))
     }
 
     /// Opens the store, once more if the fault hits that, and judges it.
@@ -220,7 +226,7 @@ impl<'a> Runner<'a> {
             self.sessions += 1;
             match self.start.place.open(&self.disk, self.sessions) {
                 Ok(store) => break store,
-                Err(error) if tries < 2 && self.is_hit_since(calls) => self.check_error(&error)?,
+                Err(error) if tries < 2 && self.is_any_hit_since(calls) => self.check_error(&error)?,
                 Err(error) => return violation(format!("it does not open: {error}")),
             }
             tries += 1;
@@ -228,8 +234,9 @@ impl<'a> Runner<'a> {
         let known = self.oracle.clone();
         let before = self.disk.calls();
         let mut judged = self.oracle.check_opened(&store, Crash::Kill);
-        if judged.is_err() && self.fault.is_some_and(|fault| self.is_hit_since(before) || fault.call + 1 == before) {
+        if judged.is_err() && self.is_any_hit_since(before) {
             // The judge himself was hit.
+            self.disk.mend();
             self.oracle = known;
             judged = self.oracle.check_opened(&store, Crash::Kill);
         }
@@ -342,6 +349,8 @@ impl<'a> Runner<'a> {
     /// The fault has happened: what must hold from now on.
     fn note_hit(&mut self) -> Verdict {
         let Some(Injected { call, kind }) = self.fault else { return Ok(()) };
+        // A second fault is for the second try of the same operation.
+        self.disk.mend();
         let failed = self.note_failed_sync()?;
         let is_sync = matches!(failed.operation, "sync" | "flush" | "sync_dir");
         self.hit = Some((self.disk.moment(), self.oracle.clone(), self.next));
@@ -382,8 +391,6 @@ impl<'a> Runner<'a> {
 
     /// After a full disk the store goes on by itself.
     fn check_goes_on(&mut self) -> Verdict {
-        // Twice: the second of two faults may hit the first turn.
-        let _ = self.store().pump();
         let pumped = self.store().pump();
         let put = pumped.and_then(|()| self.put(vec![sent(self.next, 0, 8)]));
         put.map_err(|error| Violation(format!("after a full disk appends do not resume: {error}")))
