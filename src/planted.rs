@@ -7,6 +7,10 @@ use std::cell::{Cell, RefCell};
 pub(crate) enum Planted {
     /// A commit is acknowledged although its sync has not happened.
     AckBeforeSync,
+    /// A sync of the log that fails is taken for done.
+    FailedSyncIgnored,
+    /// A sync of the log that fails is tried again.
+    FailedSyncRetried,
     /// A new log file gets its name, and the folder is not synced.
     NoDirSyncAfterRename,
     /// What is cut from the log is not overwritten with zeros.

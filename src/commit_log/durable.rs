@@ -59,8 +59,9 @@ impl CommitLog {
             *shared.flushed.lock().unwrap_or_else(PoisonError::into_inner) = (end, last);
             shared.progress.set_flushed(end);
             if !shared.grouped {
-                // The watermark of a mapped log moves with each flush; that of a grouped one has its own task.
-                self.save_watermark()?;
+                // The watermark of a mapped log moves with each flush; that of a grouped one has its own task. On a full
+                // disk it stays behind what is durable until a later flush, which is no reason to stop.
+                self.save_watermark().or_else(|error| if error.is_disk_full() { Ok(()) } else { Err(error) })?;
             }
         }
         Ok(end)

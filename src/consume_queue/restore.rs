@@ -105,7 +105,11 @@ impl ConsumeQueue {
         let extent = self.extent();
         let end_entry = if self.files.is_batch { extent.first_entry } else { extent.min };
         self.replace(Extent { next: extent.min, end_entry, ..extent });
-        for file in self.files.list()?.0.iter().filter(|file| !self.files.is_whole(file)) {
+        let files = self.files.list()?.0;
+        // What is as it should be is not written again, and may be from a session that ended before its sync.
+        let numbers = files.iter().map(|file| Some(file.base / self.files.file_bytes()));
+        writer.unsynced.get_or_insert_default().0.extend(numbers.chain([None]));
+        for file in files.iter().filter(|file| !self.files.is_whole(file)) {
             if file.base.is_multiple_of(self.files.file_bytes()) {
                 let number = file.base / self.files.file_bytes();
                 writer.note(Some(number));

@@ -52,6 +52,8 @@ struct Inner {
     is_off: bool,
     moments: Option<Vec<Moment>>,
     trace: Option<Vec<Call>>,
+    /// Files that were renamed since they were opened, for the trace.
+    renamed: HashMap<Id, PathBuf>,
     faults: HashMap<u64, Fault>,
     broken: Vec<String>,
 }
@@ -157,6 +159,11 @@ impl SimulatedDisk {
         self.inner().faults.insert(call, fault);
     }
 
+    /// Faults that were not hit so far are none any more.
+    pub(crate) fn mend(&self) {
+        self.inner().faults.clear();
+    }
+
     /// From now on every call fails and nothing reaches the disk: the process is dead and does not know it.
     pub(crate) fn switch_off(&self) {
         self.inner().is_off = true;
@@ -180,6 +187,16 @@ impl Inner {
             trace.push(Call { number, operation, path: path.to_path_buf() });
         }
         Ok(self.faults.remove(&number))
+    }
+
+    /// As [`begin`](Self::begin), for a call on an open file, which may have another name by now.
+    fn begin_on(&mut self, operation: &'static str, file: &SimulatedFile) -> io::Result<Option<Fault>> {
+        let path = self.renamed.get(&file.id).cloned();
+        self.begin(operation, path.as_deref().unwrap_or(&file.path))
+    }
+
+    fn begin_whole_on(&mut self, operation: &'static str, file: &SimulatedFile) -> io::Result<()> {
+        self.begin_on(operation, file)?.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     /// As [`begin`](Self::begin), for a call that cannot be half done.
@@ -309,7 +326,9 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.begin_whole("rename", from)?;
+        let id = inner.state.find(from)?;
         inner.state.rename(from, to)?;
+        inner.renamed.insert(id, to.to_path_buf());
         inner.keep(None);
         Ok(())
     }
@@ -349,33 +368,33 @@ struct SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn info(&self) -> io::Result<FileInfo> {
         let mut inner = self.disk.inner();
-        inner.begin_whole("info", &self.path)?;
+        inner.begin_whole_on("info", self)?;
         Ok(inner.state.info(self.id))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        inner.begin_whole("set_len", &self.path)?;
+        inner.begin_whole_on("set_len", self)?;
         inner.set_len(self.id, bytes);
         Ok(())
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        inner.begin_whole("allocate", &self.path)?;
+        inner.begin_whole_on("allocate", self)?;
         inner.state.allocate(self.id, &range);
         Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut inner = self.disk.inner();
-        inner.begin_whole("read", &self.path)?;
+        inner.begin_whole_on("read", self)?;
         Ok(inner.read(self.id, buffer, position))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        let fault = inner.begin("write", &self.path)?;
+        let fault = inner.begin_on("write", self)?;
         if let Some(Fault::ShortWrite(count)) = fault {
             inner.write(self.id, &bytes[..count.min(bytes.len())], position);
         }
@@ -388,20 +407,20 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.inner();
-        let fault = inner.begin("sync", &self.path)?;
+        let fault = inner.begin_on("sync", self)?;
         inner.sync(self.id, 0..u64::MAX, fault)
     }
 
     fn map(&self, bytes: usize, _mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         let mut inner = self.disk.inner();
-        inner.begin_whole("map", &self.path)?;
+        inner.begin_whole_on("map", self)?;
         let memory = inner.map(self.id, bytes);
         let (disk, path) = (self.disk.clone(), self.path.clone());
         Ok(Box::new(SimulatedMapping { memory, bytes, file: Arc::new(Self { disk, id: self.id, path }) }))
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        self.disk.inner().begin_whole("lock", &self.path)?;
+        self.disk.inner().begin_whole_on("lock", self)?;
         Ok(true)
     }
 }
@@ -441,7 +460,7 @@ unsafe impl Mapping for SimulatedMapping {
 
     fn flush(&self, range: Range<usize>) -> io::Result<()> {
         let mut inner = self.file.disk.inner();
-        let fault = inner.begin("flush", &self.file.path)?;
+        let fault = inner.begin_on("flush", &self.file)?;
         inner.sync(self.file.id, range.start as u64..range.end as u64, fault)
     }
 

@@ -58,15 +58,15 @@ pub(super) struct Explorer<'a> {
 }
 
 /// A state that a crash left, and what is expected of it.
-struct Left<'a> {
-    place: &'a Place,
-    moment: Moment,
-    oracle: &'a Oracle,
+pub(super) struct Left<'a> {
+    pub(super) place: &'a Place,
+    pub(super) moment: Moment,
+    pub(super) oracle: &'a Oracle,
     /// Which knowledge that is.
-    version: usize,
-    crash: Crash,
+    pub(super) version: usize,
+    pub(super) crash: Crash,
     /// The number of the next message.
-    next: u64,
+    pub(super) next: u64,
 }
 
 impl<'a> Explorer<'a> {
@@ -171,7 +171,7 @@ impl<'a> Explorer<'a> {
 }
 
 /// A panic in the library is a violation too.
-fn caught<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -181,7 +181,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation
 
 /// Opens a state, judges it, goes on, crashes once more and judges again. `turn` varies how it goes on. Returns the
 /// opening's moments if asked for.
-fn judge(left: &Left<'_>, turn: u64, record: bool) -> Result<Vec<Moment>, Violation> {
+pub(super) fn judge(left: &Left<'_>, turn: u64, record: bool) -> Result<Vec<Moment>, Violation> {
     let disk = left.moment.disk();
     let mut oracle = left.oracle.clone();
     let was = oracle.highest_end();
@@ -244,7 +244,7 @@ fn advance(chosen: &mut [usize], options: &[usize]) -> bool {
 }
 
 /// An outcome: nothing survives, all does, only one thing does not, only one does, or a mixture.
-fn sample(chances: &Chances, turn: usize, random: &mut Random) -> Vec<usize> {
+pub(super) fn sample(chances: &Chances, turn: usize, random: &mut Random) -> Vec<usize> {
     let Chances { options, whole, .. } = chances;
     if options.is_empty() {
         return Vec::new();

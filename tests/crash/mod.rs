@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod enumerate;
+mod faults;
 mod planted;
 mod regressions;
 mod suite;

@@ -1,5 +1,7 @@
 //! Bugs that the suite found, each with its story.
 
+use mqlog::LogOffset;
+
 use super::common::oracle::{Crash, Oracle, Promise};
 use super::workloads::{Place, Shape, sent};
 use crate::disk::Disk;
@@ -24,6 +26,40 @@ fn the_name_of_a_store_whose_first_session_was_killed_is_durable() {
     let nothing_unsynced = moment.power_loss(&chances, &vec![0; chances.options.len()]);
     let disk = nothing_unsynced.disk();
     let store = place.open(&disk, 1).unwrap();
+    oracle.check_opened(&store, Crash::PowerLoss).unwrap();
+    disk.switch_off();
+}
+
+/// A session wrote a queue's first entries and ended, by a kill or a failing call, before a checkpoint. The next one
+/// compared the queue with the log, found it right, and so had nothing to sync: its checkpoint counted on files whose
+/// bytes and names were nowhere but in memory. Once the log's files were deleted, a power loss took the queue, and it
+/// gave its numbers out a second time. Now a comparison takes all files that it finds for unsynced.
+#[test]
+fn a_queue_that_an_earlier_session_wrote_and_did_not_sync_is_synced() {
+    let shape = Shape { log_file_bytes: 1024, ..SHAPE };
+    let (place, disk) = (Place::new(Promise::Sync, shape), SimulatedDisk::default());
+    let store = place.open(&disk, 0).unwrap();
+    let mut oracle = Oracle::new(Promise::Sync);
+    oracle.put_and_get(&store, 0, sent(0, 4, 380)).unwrap();
+    let killed = disk.moment().kill(0);
+    disk.switch_off();
+    drop(store);
+    let disk = killed.disk();
+    let store = place.open(&disk, 1).unwrap();
+    oracle.check_opened(&store, Crash::Kill).unwrap();
+    for number in 1..4 {
+        oracle.put_and_get(&store, 0, sent(number, 0, 380)).unwrap();
+    }
+    store.pump().unwrap();
+    oracle.deletes_before(LogOffset::new(1024));
+    assert_eq!(store.delete_before(LogOffset::new(1024)).unwrap(), 1);
+    oracle.deleted(store.log_range().start);
+    let moment = disk.moment();
+    disk.switch_off();
+    drop(store);
+    let chances = moment.chances();
+    let disk = moment.power_loss(&chances, &vec![0; chances.options.len()]).disk();
+    let store = place.open(&disk, 2).unwrap();
     oracle.check_opened(&store, Crash::PowerLoss).unwrap();
     disk.switch_off();
 }

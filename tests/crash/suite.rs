@@ -12,7 +12,7 @@ use super::workloads::{Shape, Step, Workload, run};
 /// All states of this process, by the hash of the disk's content.
 static STATES: LazyLock<Mutex<HashSet<u128>>> = LazyLock::new(Mutex::default);
 
-fn number(name: &str, default: u64) -> u64 {
+pub(super) fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

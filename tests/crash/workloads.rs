@@ -62,7 +62,7 @@ pub(super) struct Workload {
 }
 
 /// Queues by number: all names have one length, so that records have.
-const QUEUES: [(&str, i32); 5] = [("alpha", 0), ("alpha", 1), ("gamma", 0), ("delta", 0), ("delta", 7)];
+pub(super) const QUEUES: [(&str, i32); 5] = [("alpha", 0), ("alpha", 1), ("gamma", 0), ("delta", 0), ("delta", 7)];
 
 /// A message whose body begins with its number.
 pub(super) fn sent(number: u64, queue: usize, body_bytes: usize) -> Sent {
