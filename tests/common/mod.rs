@@ -125,7 +125,7 @@ impl Content {
     }
 
     fn compare_key(&self, store: &MessageStore, topic: &str, key: &str) -> Result<(), String> {
-        let found = store.query(topic, key, ..).and_then(|found| offsets(found));
+        let found = store.query(topic, key, ..).and_then(offsets);
         let found = found.map_err(|error| format!("key {key} of {topic}: {error}"))?;
         same(&found, &self.keys[&(topic.to_owned(), key.to_owned())], || format!("key {key} of {topic}"))
     }
