@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
-use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, ReadMode, check_file_bytes};
+use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, ReadMode};
 use crate::disk::{Disk, RealDisk};
 use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels, OnArrival};
 use crate::drive::Drive;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flush::FlushPolicy;
-use crate::format::index::{IndexEntry, IndexHeader};
-use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::LogOffset;
 use crate::side::StoreFormat;
 
@@ -246,32 +244,9 @@ impl StoreOptions {
 
     /// Checks every limit that can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<()> {
-        check_file_bytes(self.sizes.log_file_bytes)?;
-        check_sizes(&self.sizes)?;
+        self.sizes.check()?;
         DelayLevels::parse(&self.delay_levels).map(drop)
     }
-}
-
-/// Checks the sizes of queue and index files: RocketMQ maps no file of more than 31 bits.
-fn check_sizes(sizes: &StoreFormat) -> Result<()> {
-    let limit = i32::MAX as u64;
-    let bytes = |count: u32, each: usize| u64::from(count) * each as u64;
-    let (queue, batch) = (sizes.queue_file_entries, sizes.batch_queue_file_entries);
-    let (slots, entries) = (sizes.index_slots, sizes.index_entries);
-    let index_bytes = IndexHeader::BYTES as u64 + bytes(slots, 4) + bytes(entries, IndexEntry::BYTES);
-    for (option, value, least, file_bytes) in [
-        ("queue_file_entries", queue, 1, bytes(queue, QueueEntry::BYTES)),
-        ("batch_queue_file_entries", batch, 1, bytes(batch, BatchEntry::BYTES)),
-        ("index_slots", slots, 1, index_bytes),
-        ("index_entries", entries, 2, index_bytes),
-    ] {
-        if value < least || file_bytes > limit {
-            let reason =
-                format!("{value} is less than {least}, or its file's {file_bytes} bytes are more than {limit}");
-            return Err(Error::InvalidOption { option, reason });
-        }
-    }
-    Ok(())
 }
 
 impl fmt::Debug for StoreOptions {

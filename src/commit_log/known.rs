@@ -7,13 +7,11 @@ use std::sync::Arc;
 use super::read::ReadMode;
 use crate::clock::Clock;
 use crate::disk::Storage;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::record::RecordCrc;
 use crate::mapped_file::list_log_files;
-use crate::side::{Derived, SideFolder, StoreFormat, Watermark, WatermarkFile};
+use crate::side::{Derived, LOG_FILE_BYTES, SideFolder, StoreFormat, Watermark, WatermarkFile};
 
-/// The smallest and largest length of a log file.
-pub(crate) const LOG_FILE_BYTES: std::ops::RangeInclusive<u64> = 1024..=(1 << 30) * 2 - 1;
 /// RocketMQ's limit for a body.
 pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
@@ -71,13 +69,4 @@ pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
         *votes.entry(bytes).or_default() += 1;
     }
     Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(bytes, _)| bytes))
-}
-
-/// Checks the option that decides the length of a log file.
-pub(crate) fn check_file_bytes(file_bytes: u64) -> Result<()> {
-    if LOG_FILE_BYTES.contains(&file_bytes) {
-        return Ok(());
-    }
-    let reason = format!("{file_bytes} is not in {} to {}", LOG_FILE_BYTES.start(), LOG_FILE_BYTES.end());
-    Err(Error::InvalidOption { option: "log_file_bytes", reason })
 }

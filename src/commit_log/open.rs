@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::inspect::{Inspection, inspect};
-use super::known::{Known, LogOptions, MAX_BODY_BYTES, check_file_bytes, file_bytes_on_disk};
+use super::known::{Known, LogOptions, MAX_BODY_BYTES, file_bytes_on_disk};
 use super::log::CommitLog;
 use super::read::ReadMode;
 use super::settle::DEFAULT_HOST;
@@ -113,7 +113,8 @@ impl CommitLog {
     /// # Source
     /// RocketMQ's `CommitLog`, which needs its store; ours needs a folder.
     pub fn open(root: impl AsRef<Path>, file_bytes: u64) -> Result<Self> {
-        check_file_bytes(file_bytes)?;
+        let wanted = StoreFormat { log_file_bytes: file_bytes, ..StoreFormat::default() };
+        wanted.check()?;
         let storage = Storage::real();
         let root = root.as_ref().to_path_buf();
         storage.create_dir_durably(&root)?;
@@ -123,7 +124,7 @@ impl CommitLog {
             storage,
             clock: Arc::new(SystemClock),
             root,
-            wanted: StoreFormat { log_file_bytes: file_bytes, ..StoreFormat::default() },
+            wanted,
             detect: |_, _, _| Ok(()),
             crc: RecordCrc::On,
             read_only: false,

@@ -1,7 +1,9 @@
 //! `mqlog/format`: the sizes a store was made with, and whether it was closed.
 
+use std::ops::RangeInclusive;
+
 use super::{FORMAT, SideFolder};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::index::IndexLayout;
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::LogOffset;
@@ -10,6 +12,9 @@ use crate::offset::LogOffset;
 const TITLE: &str = "mqlog 1";
 /// No format file is as long as this.
 const LIMIT_BYTES: usize = 4096;
+
+/// The smallest and largest length of a log file.
+pub(crate) const LOG_FILE_BYTES: RangeInclusive<u64> = 1024..=i32::MAX as u64;
 
 /// What the file `format` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,18 +83,37 @@ impl StoreFormat {
             clean: values.next()? == "yes",
         };
         // There is one way to write each state, so this compares everything at once: title, names and checksum too.
-        (format.encode() == text && format.is_possible()).then_some(format)
+        (format.encode() == text && format.check().is_ok()).then_some(format)
     }
 
-    /// Could a store have these sizes? Whoever divides by one relies on it, and no file has more than 31 bits of length.
-    fn is_possible(&self) -> bool {
-        let Self { log_file_bytes, queue_file_entries, batch_queue_file_entries, index_slots, index_entries, .. } =
-            *self;
-        let queue_bytes = u64::from(queue_file_entries) * QueueEntry::BYTES as u64;
-        let batch_bytes = u64::from(batch_queue_file_entries) * BatchEntry::BYTES as u64;
-        let index_bytes = IndexLayout { slots: index_slots, entries: index_entries }.file_bytes();
-        let is_length = |bytes: u64| (1..=i32::MAX as u64).contains(&bytes);
-        let lengths = [log_file_bytes, queue_bytes, batch_bytes, index_bytes];
-        log_file_bytes >= 1024 && index_slots > 0 && index_entries > 1 && lengths.into_iter().all(is_length)
+    /// Checks that a store can have these sizes: whoever divides by one relies on it, and RocketMQ maps no file of more
+    /// than 31 bits.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] names the first that it cannot have.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !LOG_FILE_BYTES.contains(&self.log_file_bytes) {
+            let (value, least, most) = (self.log_file_bytes, LOG_FILE_BYTES.start(), LOG_FILE_BYTES.end());
+            let reason = format!("{value} is not in {least} to {most}");
+            return Err(Error::InvalidOption { option: "log_file_bytes", reason });
+        }
+        let limit = *LOG_FILE_BYTES.end();
+        let bytes = |count: u32, each: usize| u64::from(count) * each as u64;
+        let (queue, batch) = (self.queue_file_entries, self.batch_queue_file_entries);
+        let (slots, entries) = (self.index_slots, self.index_entries);
+        let index_bytes = IndexLayout { slots, entries }.file_bytes();
+        for (option, value, least, file_bytes) in [
+            ("queue_file_entries", queue, 1, bytes(queue, QueueEntry::BYTES)),
+            ("batch_queue_file_entries", batch, 1, bytes(batch, BatchEntry::BYTES)),
+            ("index_slots", slots, 1, index_bytes),
+            ("index_entries", entries, 2, index_bytes),
+        ] {
+            if value < least || file_bytes > limit {
+                let reason =
+                    format!("{value} is less than {least}, or its file's {file_bytes} bytes are more than {limit}");
+                return Err(Error::InvalidOption { option, reason });
+            }
+        }
+        Ok(())
     }
 }
