@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use super::place::{Group, Place, Placing, Sink};
-use super::read::{Checks, ReadMode, Reader, Rules};
+use super::read::{Checks, ReadMode, Rules};
 use super::unit::{Appended, Cursors, Encoding, Unit};
 use crate::clock::{Clock, StoreClock};
 use crate::disk::StoreLock;
@@ -205,9 +205,9 @@ impl CommitLog {
 }
 
 impl Shared {
-    pub(super) fn reader(&self, checks: Checks, piece_bytes: u64) -> Reader {
+    pub(super) fn rules(&self, checks: Checks, piece_bytes: u64) -> Rules {
         let mapped_from = if self.read_mode == ReadMode::Mapped { 0 } else { u64::MAX };
-        Reader::new(Rules { crc_from: self.crc_from, checks, mapped_from, piece_bytes })
+        Rules { crc_from: self.crc_from, checks, mapped_from, piece_bytes }
     }
 
     /// Takes the log lock: with growing pauses first, since it is held for less than a microsecond.

@@ -96,7 +96,7 @@ impl CommitLog {
 
     /// What [`read_with`](Self::read_with) reads with: a record beside the last one costs less then.
     pub(crate) fn reader(&self) -> Reader {
-        self.shared.reader(Checks::One, SINGLE_BYTES)
+        Reader::new(self.shared.rules(Checks::One, SINGLE_BYTES))
     }
 
     /// As [`read`](Self::read).
@@ -132,8 +132,8 @@ impl CommitLog {
 
     /// As [`scan`](Self::scan), with positioned reads, and all checksums compared.
     pub(crate) fn scan_thoroughly(&self, from: LogOffset) -> LogScan {
-        let reader = self.shared.reader(Checks::All, PIECE_BYTES);
-        self.scan_with(Reader::new(Rules { mapped_from: u64::MAX, ..reader.rules }), from)
+        let rules = Rules { mapped_from: u64::MAX, ..self.shared.rules(Checks::All, PIECE_BYTES) };
+        self.scan_with(Reader::new(rules), from)
     }
 
     fn scan_with(&self, reader: Reader, from: LogOffset) -> LogScan {
@@ -149,7 +149,7 @@ impl CommitLog {
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
     pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
-        let mut reader = self.shared.reader(Checks::All, PIECE_BYTES);
+        let mut reader = Reader::new(self.shared.rules(Checks::All, PIECE_BYTES));
         let mut next = file.base();
         while next <= at.get()
             && let Some((item, behind)) = self.item(&mut reader, next)?
@@ -174,8 +174,8 @@ impl CommitLog {
     ) -> Result<LogOffset> {
         let stop = end.get().min(from.get().saturating_add(max_bytes));
         let opened_at = self.shared.opened_at.get();
-        let reader = self.shared.reader(Checks::NoneFrom(opened_at), PIECE_BYTES);
-        let mut reader = Reader::new(Rules { mapped_from: opened_at.max(reader.rules.mapped_from), ..reader.rules });
+        let rules = self.shared.rules(Checks::NoneFrom(opened_at), PIECE_BYTES);
+        let mut reader = Reader::new(Rules { mapped_from: opened_at.max(rules.mapped_from), ..rules });
         let mut at = from.get().max(self.range().start.get());
         while at < stop
             && let Some((item, next)) = self.item(&mut reader, at)?
