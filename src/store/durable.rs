@@ -1,8 +1,7 @@
 //! The log as the store's flush service sees it.
 
-use super::Tasks;
+use super::{Tasks, wake_dispatch};
 use crate::commit_log::CommitLog;
-use crate::drive::Task;
 use crate::error::Result;
 use crate::flush::FlushTarget;
 use crate::offset::LogOffset;
@@ -22,7 +21,7 @@ impl FlushTarget for DurableLog {
     fn flush(&self) -> Result<LogOffset> {
         let end = self.log.flush_settled()?;
         if self.log.is_grouped() {
-            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
+            wake_dispatch(&self.tasks);
         }
         Ok(end)
     }

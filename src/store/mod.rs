@@ -83,6 +83,10 @@ pub struct MessageStore {
 /// The background work, once it has begun; dispatch is the first.
 type Tasks = Arc<OnceLock<Vec<Task>>>;
 
+fn wake_dispatch(tasks: &Tasks) {
+    tasks.get().and_then(|tasks| tasks.first()).into_iter().for_each(Task::wake);
+}
+
 /// What the store and its tasks share.
 #[derive(Debug)]
 struct Shared {
@@ -438,7 +442,7 @@ impl Shared {
         self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
         BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
-            self.tasks.get().into_iter().flatten().take(1).for_each(Task::wake);
+            wake_dispatch(&self.tasks);
         }
         let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
         if lag > MAX_LAG_BYTES {
