@@ -11,7 +11,7 @@ use std::fmt;
 use std::mem::replace;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit_log::{CommitLog, Walked};
 use crate::consume_queue::{ConsumeQueue, QueueItem, QueueTable};
@@ -68,7 +68,8 @@ pub(crate) struct Dispatcher {
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
     refused: AtomicU64,
     damages: Mutex<Vec<Corruption>>,
-    on_arrival: OnceLock<OnArrival>,
+    /// Told after each step of the queues that got messages in it.
+    on_arrival: Option<OnArrival>,
 }
 
 impl fmt::Debug for Dispatcher {
@@ -78,14 +79,15 @@ impl fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(log: CommitLog, queues: Arc<QueueTable>, index: Arc<IndexSet>, levels: DelayLevels) -> Self {
+    pub(crate) fn new(
+        log: CommitLog,
+        queues: Arc<QueueTable>,
+        index: Arc<IndexSet>,
+        levels: DelayLevels,
+        on_arrival: Option<OnArrival>,
+    ) -> Self {
         let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused, damages, on_arrival: OnceLock::new() }
-    }
-
-    /// From now on, `callback` is told after each step of the queues that got messages in it.
-    pub(crate) fn tell_arrivals(&self, callback: OnArrival) {
-        self.on_arrival.get_or_init(|| callback);
+        Self { log, queues, index, levels, cursor, refused, damages, on_arrival }
     }
 
     /// Everything below `cursor` counts as dispatched.
@@ -104,7 +106,7 @@ impl Dispatcher {
         *cursor = reached;
         self.log.progress().set_dispatched(reached.at);
         drop(cursor);
-        if let Some(tell) = self.on_arrival.get() {
+        if let Some(tell) = &self.on_arrival {
             fed.iter().for_each(|queue| tell(queue.topic(), queue.queue_id()));
         }
         Ok(reached.at)

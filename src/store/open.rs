@@ -150,7 +150,6 @@ fn build(
         rebuilt: AtomicU64::new(0),
         closed: AtomicBool::new(false),
     });
-    options.on_arrival.iter().for_each(|callback| shared.dispatcher.tell_arrivals(Arc::clone(callback)));
     let store = MessageStore { shared, report };
     if !read_only {
         store.shared.log.start_preparing(options.drive)?;
@@ -173,7 +172,8 @@ fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };
     let clock = Arc::clone(&options.clock);
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
-    let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), Arc::new(queues), Arc::new(index), levels));
+    let (queues, index, on_arrival) = (Arc::new(queues), Arc::new(index), options.on_arrival.clone());
+    let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), queues, index, levels, on_arrival));
     let parts = Parts { side, dispatcher, save_bytes: options.checkpoint_bytes };
     Ok((parts, [queue_strays, index_strays].concat()))
 }
