@@ -1,24 +1,20 @@
 //! The example programs `import`, `inspect`, `load` and `quickstart`, run as processes.
 
+#[path = "common/example.rs"]
+mod example;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use example::example;
+
 /// A file of the log, small so that few messages need several.
 const LOG_FILE_BYTES: &str = "4096";
-
-/// `cargo test` builds the examples beside the tests.
-fn program(name: &str) -> Command {
-    let test = std::env::current_exe().expect("the test knows where it is");
-    let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
-    let program = folder.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "{} is missing: cargo build --examples makes it", program.display());
-    Command::new(program)
-}
 
 struct Store {
     _folder: TempDir,
@@ -33,7 +29,7 @@ impl Store {
     }
 
     fn import_command(&self) -> Command {
-        let mut command = program("import");
+        let mut command = example("import");
         command.arg(&self.path).args(["--commit-log-file-bytes", LOG_FILE_BYTES, "--queue-file-entries", "10"]);
         command.args(["--index-slots", "20", "--index-entries", "40"]);
         command
@@ -59,7 +55,7 @@ impl Store {
     }
 
     fn load(&self, arguments: &[&str]) -> Output {
-        program("load").arg(&self.path).args(arguments).output().expect("load runs")
+        example("load").arg(&self.path).args(arguments).output().expect("load runs")
     }
 
     /// Runs `load ... --json` and returns the one object it printed.
@@ -72,7 +68,7 @@ impl Store {
     }
 
     fn inspect(&self, arguments: &[&str]) -> Output {
-        program("inspect").arg(&self.path).args(arguments).output().expect("inspect runs")
+        example("inspect").arg(&self.path).args(arguments).output().expect("inspect runs")
     }
 
     /// Runs `inspect ... --json` and returns what it printed; nothing may stand on standard error.
@@ -304,7 +300,7 @@ fn a_wrong_command_line_is_status_2() {
     let imports = imports.map(|arguments| ("import", arguments)).into_iter();
     let inspects = inspects.map(|arguments| ("inspect", arguments));
     for (name, arguments) in imports.chain(inspects).chain(loads.map(|arguments| ("load", arguments))) {
-        let output = program(name).args(arguments).stdin(Stdio::null()).output().expect("the program runs");
+        let output = example(name).args(arguments).stdin(Stdio::null()).output().expect("the program runs");
         assert_eq!((status(&output), output.stdout.len()), (2, 0), "{name} {arguments:?}");
         assert!(errors(&output).contains("usage: "), "{name} {arguments:?}: {}", errors(&output));
     }
@@ -532,7 +528,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let store = Store::new();
     store.put(&orders(500));
     for arguments in [&["log"][..], &["log", "--json"], &["summary"], &["verify"]] {
-        let mut child = piped(program("inspect").arg(&store.path).args(arguments));
+        let mut child = piped(example("inspect").arg(&store.path).args(arguments));
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("inspect ends");
         assert_eq!((status(&output), errors(&output).as_str()), (0, ""), "{arguments:?}");
@@ -561,7 +557,7 @@ fn record_crc_and_sizes_are_options() {
 
 #[test]
 fn the_quickstart_runs() {
-    let output = program("quickstart").output().expect("quickstart runs");
+    let output = example("quickstart").output().expect("quickstart runs");
     assert_eq!((status(&output), errors(&output).as_str()), (0, ""));
     let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
     assert!(text.contains("order o-17 is paid") && text.contains("offsets 0 to 2"), "{text}");

@@ -6,6 +6,8 @@
 
 mod client;
 mod consumers;
+#[path = "../common/example.rs"]
+mod example;
 mod hostile;
 mod offsets;
 mod process;

@@ -3,20 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, LIMIT};
-
-/// `cargo test` builds the examples beside the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("the test knows where it is");
-    let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
-    let program = folder.join("examples/mini_broker").with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "{} is missing: cargo build --examples makes it", program.display());
-    program
-}
+use crate::example::example;
 
 /// A running broker, killed when it is dropped.
 #[derive(Debug)]
@@ -32,7 +24,7 @@ pub(crate) struct Broker {
 impl Broker {
     pub(crate) fn start(store: &Path, options: &[&str]) -> Self {
         let begun = Instant::now();
-        let mut command = Command::new(program());
+        let mut command = example("mini_broker");
         command.arg("--store").arg(store).args(["--namesrv", "127.0.0.1:0", "--broker", "127.0.0.1:0"]).args(options);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the broker starts");
         let mut line = String::new();

@@ -1,14 +1,14 @@
 //! The example `inspect` on stores that RocketMQ left and nobody opened since.
 
-use std::env;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use crate::Counts;
 use crate::compare::{check_keys, check_records};
 use crate::disk::{Copy, listing};
+use crate::example::example;
 use crate::expected::{Golden, Keys, Queue, Store};
 use crate::inside::Whole;
 
@@ -58,11 +58,7 @@ pub(crate) fn compare(golden: &Golden, store: &Store) -> Counts {
 }
 
 fn inspect(store: &Path, arguments: &[&str]) -> Output {
-    let test = env::current_exe().expect("the test knows where it is");
-    let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
-    let program = folder.join("examples/inspect").with_extension(env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "{} is missing: cargo build --examples makes it", program.display());
-    let output = Command::new(program).arg(store).args(arguments).arg("--json").output().expect("inspect runs");
+    let output = example("inspect").arg(store).args(arguments).arg("--json").output().expect("inspect runs");
     assert_ne!(output.status.code(), Some(2), "inspect {arguments:?}: {}", errors(&output));
     output
 }

@@ -6,6 +6,8 @@
 mod compare;
 mod content;
 mod disk;
+#[path = "../common/example.rs"]
+mod example;
 mod expected;
 mod inside;
 mod inspect;
