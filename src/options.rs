@@ -35,7 +35,7 @@ use crate::side::StoreFormat;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryMode {
-    /// The opening fails with [`Error::Corrupt`], and nothing was written.
+    /// The opening fails with [`Error::Corrupt`](crate::Error::Corrupt), and nothing was written.
     #[default]
     Refuse,
     /// The store opens for reading only: every whole record is shown, nothing is written.
