@@ -36,7 +36,7 @@ const NOT_MISSED: &[(&str, &str, Loses, &str)] = {
         (FILE, "fence(Ordering::Release)", Everything, KILLED),
         (FILE, "self.has_writer.swap(true, Ordering::AcqRel)", Release, NOTHING),
         (FLUSH, "self.asked.swap(false, Ordering::AcqRel)", Release, NOTHING),
-        (FLUSH, "!self.asked.load(Ordering::Acquire)", Everything, FENCE),
+        (FLUSH, "let is_asked = self.asked.load(Ordering::Acquire)", Everything, FENCE),
         (DRIVE, "self.is_stalled.store(false, Ordering::Release)", Everything, NOTHING),
         (DRIVE, "asleep.swap(false, Ordering::Acquire)", Everything, FENCE),
         (DRIVE, SLEEP, Everything, FENCE),
