@@ -1,5 +1,6 @@
 //! The producers.
 
+use std::ops::Range;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -42,8 +43,8 @@ pub(crate) fn run(store: &MessageStore, args: &Args, progress: &Progress) -> Res
     let stop = AtomicBool::new(false);
     let barrier = Barrier::new(done.len() + 1);
     let mut latency = histogram();
-    let mut last = None;
-    let start = thread::scope(|scope| -> Result<Instant, Failure> {
+    let mut runs = Vec::new();
+    thread::scope(|scope| -> Result<(), Failure> {
         let mut threads = Vec::new();
         let mut outcome = Ok(());
         for (number, done) in (0..).zip(&done) {
@@ -64,19 +65,21 @@ pub(crate) fn run(store: &MessageStore, args: &Args, progress: &Progress) -> Res
         }
         for producer in threads {
             match producer.join() {
-                Ok(Ok((end, its))) => {
-                    last = last.max(Some(end));
+                Ok(Ok((run, its))) => {
+                    runs.push(run);
                     latency.add(its)?;
                 }
                 Ok(Err(error)) => outcome = outcome.and(Err(error.into())),
                 Err(_) => outcome = outcome.and(Err("a producer panicked".into())),
             }
         }
-        outcome.map(|()| start)
+        outcome
     })?;
+    // From the first to start to the last to end: this thread may look at the clock much later than they do.
+    let (start, end) = (runs.iter().map(|run| run.start).min(), runs.iter().map(|run| run.end).max());
     Ok(Report {
         messages: done.iter().map(|done| done.0.load(Ordering::Relaxed)).sum(),
-        took: last.map_or(Duration::ZERO, |last| last - start),
+        took: start.zip(end).map_or(Duration::ZERO, |(start, end)| end - start),
         body_bytes: args.body_bytes,
         latency,
         syncs: store.stats().syncs - syncs,
@@ -91,7 +94,7 @@ fn share(budget: Budget, number: u64, producers: u64) -> Budget {
 
 impl Producer<'_> {
     /// Puts one message after the other; the end of one is the start of the next.
-    fn run(&self) -> mqlog::Result<(Instant, Histogram<u64>)> {
+    fn run(&self) -> mqlog::Result<(Range<Instant>, Histogram<u64>)> {
         let mut latency = histogram();
         let mut key = [0; KEY_BYTES];
         let start = Instant::now();
@@ -110,6 +113,6 @@ impl Producer<'_> {
             before = now;
             self.done.0.store(count, Ordering::Relaxed);
         }
-        Ok((before, latency))
+        Ok((start..before, latency))
     }
 }
