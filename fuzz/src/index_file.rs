@@ -1,5 +1,6 @@
 //! Any bytes as an index file.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use super::input::Input;
 
 const TOPIC: &str = "t";
 const KEYS: [&str; 4] = ["a", "b", "Aa", "BB"];
+/// Of all times a part, in milliseconds.
+const TIMES: std::ops::RangeInclusive<i64> = 2_000..=50_000;
 const ALL_TIMES: std::ops::RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// A file that opens answers as its bytes say to a reader that knows only the format, newest first, each once, after
@@ -83,10 +86,19 @@ fn examine(path: &Path, image: &[u8], layout: IndexLayout) -> bool {
     let header = IndexHeader::decode(image).unwrap();
     let before = KEYS.map(|key| query(&file, key, layout));
     for (key, found) in KEYS.iter().zip(&before) {
-        assert_eq!(*found, walk(image, layout, header, key));
-        let some = file.query(TOPIC, key, 2_000..=50_000, |_| Ok(true)).unwrap();
-        let mut rest = found.iter();
-        assert!(some.iter().all(|offset| rest.any(|other| other == offset)), "a part of the time has a part of it");
+        let entries = walk(image, layout, header, key);
+        let mut seen = HashSet::new();
+        assert!(found.iter().eq(entries.iter().map(|(offset, _)| offset).filter(|offset| seen.insert(**offset))));
+        let some = file.query(TOPIC, key, TIMES, |_| Ok(true)).unwrap();
+        // A record may be in a chain more than once, each time with another time: its place is that of a fitting one.
+        let mut rest = entries.iter();
+        assert!(
+            some.iter().all(|wanted| rest.any(|(offset, _)| offset == wanted)),
+            "a part of the time has a part of it"
+        );
+        let is_in = |time: &i64| TIMES.contains(time) && (header.begin_ms..=header.end_ms).contains(time);
+        let fitting = entries.iter().filter(|(_, time)| time.as_ref().is_some_and(is_in));
+        assert!(fitting.into_iter().all(|(offset, _)| some.contains(offset)), "an entry of that time is not found");
     }
     assert!(fs::read(path).unwrap() == image, "a query changed the file");
     put_more(path, &file, layout, before);
@@ -103,8 +115,8 @@ fn query(file: &IndexFile, key: &str, layout: IndexLayout) -> Vec<LogOffset> {
     found.unwrap()
 }
 
-/// What the bytes hold of a key, newest first, each record once.
-fn walk(image: &[u8], layout: IndexLayout, header: IndexHeader, key: &str) -> Vec<LogOffset> {
+/// What the bytes hold of a key, newest first, with the time in ms where the entry tells it.
+fn walk(image: &[u8], layout: IndexLayout, header: IndexHeader, key: &str) -> Vec<(LogOffset, Option<i64>)> {
     let number_at = |at: u64| u32::from_be_bytes(*image[at as usize..].first_chunk().unwrap());
     let hash = index_key_hash(TOPIC, key);
     let (mut found, mut number, mut limit) =
@@ -114,9 +126,11 @@ fn walk(image: &[u8], layout: IndexLayout, header: IndexHeader, key: &str) -> Ve
         if entry.hash % layout.slots != hash % layout.slots {
             break;
         }
-        let offset = LogOffset::new(entry.log_offset);
-        if entry.hash == hash && !found.contains(&offset) {
-            found.push(offset);
+        if entry.hash == hash {
+            // The first entry counts its seconds from another file's end; none of them stands for times before the begin.
+            let tells = number > 1 && header.begin_ms > 0 && (1..i32::MAX).contains(&entry.seconds);
+            let time = tells.then(|| header.begin_ms.saturating_add(i64::from(entry.seconds) * 1000));
+            found.push((LogOffset::new(entry.log_offset), time));
         }
         (limit, number) = (number, entry.previous);
     }
