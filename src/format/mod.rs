@@ -117,7 +117,7 @@
 //!   goes through its entries and jumps in the log.
 //! - The body's CRC leaves header, topic and properties unprotected. The CRC property closes this gap and stays readable
 //!   for programs that do not know it, at the price of 20 bytes and digits; and since its own ten fixed bytes can be hit
-//!   too, nearly right ones count as damage ([`record::CrcProperty`]).
+//!   too, nearly right ones count as damage, and so do zeros in its place ([`record::CrcProperty`]).
 //! - A blank's length is not needed to find the next file, since all files of a log have the same: so a blank with a
 //!   wrong field can be repaired.
 //! - A queue entry is found by its number without any search. That is why entries have a fixed size, and why a hash

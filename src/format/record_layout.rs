@@ -245,7 +245,8 @@ pub enum CrcProperty {
     Absent,
     /// There is one, with this value.
     Present(u32),
-    /// There was one: its fixed bytes differ in one or two places, or its digits are not a CRC.
+    /// There was one: its fixed bytes differ in one or two places, its digits are not a CRC, or its end was lost and
+    /// reads as zeros.
     Damaged,
 }
 
@@ -253,7 +254,9 @@ impl CrcProperty {
     /// Looks at the last 20 bytes of encoded properties.
     ///
     /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
-    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own.
+    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own. Zeros to
+    /// the end count too: what a crash or a cut file takes from a record's end reads as zeros, and no client ends its
+    /// properties so.
     pub fn of(properties: &[u8]) -> Self {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
@@ -264,9 +267,16 @@ impl CrcProperty {
         match wrong {
             0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
+            _ if is_cut(property) && (is_own || property[0] == 0) => Self::Damaged,
             _ => Self::Absent,
         }
     }
+}
+
+/// Is this a beginning of the fixed bytes, and then nothing but zeros?
+fn is_cut(property: &[u8; CRC_PROPERTY_BYTES]) -> bool {
+    let kept = property.iter().zip(&CRC_PROPERTY).take_while(|(byte, fixed)| byte == fixed).count();
+    property[kept..].iter().all(|byte| *byte == 0)
 }
 
 /// Reads the digits, the last one first; `None` if they are no digits or no CRC of 31 bits.

@@ -389,6 +389,24 @@ fn two_wrong_bytes_in_the_crc_property_are_damage_and_three_are_another_property
     assert_eq!(CrcProperty::of(b"_CRC32#\x010123456789\x02"), CrcProperty::Absent);
 }
 
+/// Found by fuzzing. `format` was damaged, so nobody knew that every record has the CRC, and a log file was cut within a
+/// record's last property and filled up with zeros: the record passed as one without CRC. Now zeros to the end tell that
+/// something was there.
+#[test]
+fn a_record_that_ends_with_zeros_has_lost_its_crc() {
+    let whole = b"TAGS\x01TagA\x02__CRC32#\x012345678901\x02";
+    for kept in 0..whole.len() {
+        let mut cut = whole.to_vec();
+        cut[kept..].fill(0);
+        assert_eq!(CrcProperty::of(&cut), CrcProperty::Damaged, "{kept} bytes kept");
+    }
+    assert_eq!(CrcProperty::of(whole), CrcProperty::Present(1_098_765_432));
+    // Somebody's value may end with a zero.
+    for absent in [&b"a\x01a value that ends so\0\x02"[..], b"a\x01another without separator\0", b"short\0\0"] {
+        assert_eq!(CrcProperty::of(absent), CrcProperty::Absent);
+    }
+}
+
 #[test]
 fn a_placed_and_sealed_record_is_the_one_encoded_with_its_place() {
     for golden in GOLDEN_RECORDS {
