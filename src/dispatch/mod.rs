@@ -24,7 +24,7 @@ use crate::progress::lock;
 
 use targets::Target;
 pub(crate) use targets::{
-    DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, tags_code_of,
+    DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, own_target, tags_code_of,
 };
 
 /// A piece of the log that is dispatched without giving others a turn.
@@ -151,13 +151,17 @@ impl Dispatcher {
 
     /// Is a queue's entry the one that dispatch makes for a record?
     pub(crate) fn is_entry_of(&self, record: &RecordView<'_>, queue: (&str, i32), item: &QueueItem) -> bool {
-        let (entry, mut fits) = (&item.entry, false);
-        for_each_target(record, |target| {
+        let is_item = |target: &Target<'_>| {
             // Entries of batch queues have a time.
             let count = if item.store_ms.is_some() { target.count } else { 1 };
-            fits |= (&*target.topic, target.queue_id) == queue
-                && (target.queue_offset, u32::from(count)) == (item.queue_offset.get(), item.count);
-        });
+            (&*target.topic, target.queue_id) == queue
+                && (target.queue_offset, u32::from(count)) == (item.queue_offset.get(), item.count)
+        };
+        let mut fits = own_target(record).is_some_and(|own| is_item(&own));
+        if !fits {
+            for_each_target(record, |target| fits |= is_item(&target));
+        }
+        let entry = &item.entry;
         fits && (entry.log_offset, entry.record_bytes) == (record.log_offset(), record.record_bytes())
             && entry.tags_code == tags_code_of(record, &self.levels)
             && item.store_ms.is_none_or(|store_ms| store_ms == record.store_ms())

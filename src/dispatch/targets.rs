@@ -62,20 +62,30 @@ pub(crate) struct Target<'a> {
     pub(crate) is_batch: bool,
 }
 
+/// The entry that a record gets in the queue of its topic; none for prepared and rolled-back ones, and none if the name
+/// could not be a folder.
+pub(crate) fn own_target<'a>(record: &RecordView<'a>) -> Option<Target<'a>> {
+    let topic = record.topic();
+    if !is_dispatched(record) || !is_folder_name(&topic) {
+        return None;
+    }
+    let (queue_offset, count, is_batch) = inner_batch(record).unwrap_or((record.queue_offset(), 1, false));
+    Some(Target { topic, queue_id: record.queue_id(), queue_offset, count, is_batch })
+}
+
+fn is_dispatched(record: &RecordView<'_>) -> bool {
+    !matches!(record.sys_flag().transaction(), Transaction::Prepared | Transaction::Rollback)
+}
+
 /// Calls `visit` for every queue entry that a record gets; none for prepared and rolled-back ones. Returns how many
 /// names could not be a folder, and so got none.
 pub(crate) fn for_each_target(record: &RecordView<'_>, mut visit: impl FnMut(Target<'_>)) -> u64 {
-    if matches!(record.sys_flag().transaction(), Transaction::Prepared | Transaction::Rollback) {
+    if !is_dispatched(record) {
         return 0;
     }
-    let mut refused = 0;
-    let topic = record.topic();
-    if is_folder_name(&topic) {
-        let (queue_offset, count, is_batch) = inner_batch(record).unwrap_or((record.queue_offset(), 1, false));
-        visit(Target { topic, queue_id: record.queue_id(), queue_offset, count, is_batch });
-    } else {
-        refused += 1;
-    }
+    let own = own_target(record);
+    let mut refused = u64::from(own.is_none());
+    own.into_iter().for_each(&mut visit);
     let properties = record.properties();
     let named = properties.get_str(INNER_MULTI_DISPATCH).zip(properties.get_str(INNER_MULTI_QUEUE_OFFSET));
     let Some((names, offsets)) = named else { return refused };

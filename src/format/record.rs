@@ -65,7 +65,7 @@ macro_rules! record {
             $($(#[$doc])*
             pub fn $name(&self) -> $kind {
                 let $layout = self.shape.layout;
-                debug_assert!($layout.body < self.bytes.len());
+                debug_assert!($layout.body() < self.bytes.len());
                 <$kind>::take(&mut &self.bytes[$at], "").expect("decode checked the field")
             })*
         }
@@ -138,22 +138,22 @@ record! {
         /// When the producer made the message, in ms since 1970.
         born_ms: i64 at 40..,
         /// Where the producer is.
-        born_host: SocketAddr = "born host's port" at BORN_HOST_AT..layout.store_ms,
+        born_host: SocketAddr = "born host's port" at BORN_HOST_AT..layout.store_ms(),
         /// When the message was stored, in ms since 1970.
-        store_ms: i64 at layout.store_ms..,
+        store_ms: i64 at layout.store_ms()..,
         /// Where the store is.
-        store_host: SocketAddr = "store host's port" at layout.store_host..layout.reconsume_times,
+        store_host: SocketAddr = "store host's port" at layout.store_host()..layout.reconsume_times(),
         /// How often a consumer gave the message back.
-        reconsume_times: i32 at layout.reconsume_times..,
+        reconsume_times: i32 at layout.reconsume_times()..,
         /// The log offset of the transaction's prepared record, else 0.
-        prepared_transaction_offset: i64 at layout.reconsume_times + 4..,
+        prepared_transaction_offset: i64 at layout.reconsume_times() + 4..,
     }
 }
 
 impl RecordFields<'_> {
     /// Returns the length of the record that [`encode`](Self::encode) makes.
     pub fn record_bytes(&self, crc: RecordCrc) -> usize {
-        let head_bytes = Layout::of(self.as_stored().sys_flag).body + self.version.topic_length_bytes() + 2;
+        let head_bytes = Layout::of(self.as_stored().sys_flag).body() + self.version.topic_length_bytes() + 2;
         head_bytes + self.body.len() + self.topic.len() + self.properties_bytes(crc)
     }
 
@@ -190,9 +190,9 @@ impl RecordFields<'_> {
         BigEndian::write_u32(&mut head, record_bytes as u32);
         BigEndian::write_u32(&mut head[MAGIC_AT..], self.version.magic());
         BigEndian::write_u32(&mut head[BODY_CRC_AT..], body_crc(self.body));
-        BigEndian::write_u32(&mut head[layout.body - 4..], self.body.len() as u32);
+        BigEndian::write_u32(&mut head[layout.body() - 4..], self.body.len() as u32);
         out.reserve(record_bytes);
-        out.extend_from_slice(&head[..layout.body]);
+        out.extend_from_slice(&head[..layout.body()]);
         out.extend_from_slice(self.body);
         let topic_bytes = (self.topic.len() as u16).to_be_bytes();
         out.extend_from_slice(&topic_bytes[2 - self.version.topic_length_bytes()..]);
@@ -236,7 +236,7 @@ impl RecordFields<'_> {
 pub fn place(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i64) {
     queue_offset.write(&mut record[QUEUE_OFFSET_AT..]);
     log_offset.write(&mut record[LOG_OFFSET_AT..]);
-    let store_ms_at = Layout::of_record(record).store_ms;
+    let store_ms_at = Layout::of_record(record).store_ms();
     store_ms.write(&mut record[store_ms_at..]);
 }
 
@@ -246,7 +246,7 @@ pub fn place(record: &mut [u8], queue_offset: u64, log_offset: u64, store_ms: i6
 ///
 /// If `record` ends before its born time.
 pub fn settled_from(record: &[u8]) -> usize {
-    Layout::of_record(record).store_host
+    Layout::of_record(record).store_host()
 }
 
 /// Computes the CRC of a record and writes it into the record's CRC property, its last 20 bytes.
@@ -340,9 +340,19 @@ pub(crate) struct Shape {
     version: Version,
     layout: Layout,
     /// The body's end, where the topic's length is.
-    body_end: usize,
+    body_end: u32,
     /// The properties' first byte; their length is in the two bytes before.
-    properties_at: usize,
+    properties_at: u32,
+}
+
+impl Shape {
+    fn body_end(self) -> usize {
+        self.body_end as usize
+    }
+
+    fn properties_at(self) -> usize {
+        self.properties_at as usize
+    }
 }
 
 impl<'a> RecordView<'a> {
@@ -360,23 +370,25 @@ impl<'a> RecordView<'a> {
 
     fn of_version(version: Version, total: usize, bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let bytes = first_bytes(bytes, total)?;
-        at_least(total, Layout::MIN.body)?;
+        at_least(total, Layout::MIN.body())?;
         let layout = Layout::of_record(bytes);
         let topic_length_bytes = version.topic_length_bytes();
-        let fixed_bytes = layout.body + topic_length_bytes + 2;
+        let fixed_bytes = layout.body() + topic_length_bytes + 2;
         at_least(total, fixed_bytes)?;
         Self::check_head(bytes, layout)?;
 
         let mut free = total - fixed_bytes;
         let mut take = |field, stored| length(field, stored, free).inspect(|taken| free -= taken);
-        let body_bytes = take("body length", BigEndian::read_i32(&bytes[layout.body - 4..]))?;
-        let body_end = layout.body + body_bytes;
+        let body_bytes = take("body length", BigEndian::read_i32(&bytes[layout.body() - 4..]))?;
+        let body_end = layout.body() + body_bytes;
         let topic_length = BigEndian::read_int(&bytes[body_end..], topic_length_bytes) as i32;
         let topic_bytes = take("topic length", topic_length)?;
         let properties_at = body_end + topic_length_bytes + topic_bytes + 2;
         take("properties length", BigEndian::read_i16(&bytes[properties_at - 2..]).into())?;
         expect(free == 0, "total size", total, total - free)?;
-        Ok(Self { bytes, shape: Shape { version, layout, body_end, properties_at } })
+        // No length has more than 31 bits.
+        let shape = Shape { version, layout, body_end: body_end as u32, properties_at: properties_at as u32 };
+        Ok(Self { bytes, shape })
     }
 
     /// Takes the bytes of a record that was decoded before, and the shape that it has.
@@ -411,12 +423,12 @@ impl<'a> RecordView<'a> {
 
     /// Returns the body as stored.
     pub fn body(&self) -> &'a [u8] {
-        &self.bytes[self.shape.layout.body..self.shape.body_end]
+        &self.bytes[self.shape.layout.body()..self.shape.body_end()]
     }
 
     /// Returns the topic as stored.
     pub fn topic_bytes(&self) -> &'a [u8] {
-        &self.bytes[self.shape.body_end + self.version().topic_length_bytes()..self.shape.properties_at - 2]
+        &self.bytes[self.shape.body_end() + self.version().topic_length_bytes()..self.shape.properties_at() - 2]
     }
 
     /// Returns the topic; bytes that are not UTF-8 are replaced.
@@ -426,7 +438,7 @@ impl<'a> RecordView<'a> {
 
     /// Returns the properties.
     pub fn properties(&self) -> Properties<'a> {
-        Properties::new(&self.bytes[self.shape.properties_at..])
+        Properties::new(&self.bytes[self.shape.properties_at()..])
     }
 
     /// Returns the offset message id: the store's host and the record's position, in hexadecimal.
@@ -508,11 +520,11 @@ impl<'a> RecordView<'a> {
             return (crc32fast::hash(self.body()), crc32fast::hash(covered));
         }
         let mut record = crc32fast::Hasher::new();
-        record.update(&covered[..self.shape.layout.body]);
+        record.update(&covered[..self.shape.layout.body()]);
         let mut body = crc32fast::Hasher::new();
         body.update(self.body());
         record.combine(&body);
-        record.update(&covered[self.shape.body_end..]);
+        record.update(&covered[self.shape.body_end()..]);
         (body.finalize(), record.finalize())
     }
 }

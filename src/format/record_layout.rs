@@ -182,11 +182,8 @@ impl Number for SysFlag {
 /// The positions that depend on the sizes of the two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    pub(super) store_ms: usize,
-    pub(super) store_host: usize,
-    pub(super) reconsume_times: usize,
-    /// Position of the body, behind its length. The topic's length follows the body.
-    pub(super) body: usize,
+    born_host_bytes: u8,
+    store_host_bytes: u8,
 }
 
 impl Layout {
@@ -195,22 +192,38 @@ impl Layout {
 
     /// Returns the layout that the flag's two host bits ask for.
     pub(super) const fn of(sys_flag: SysFlag) -> Self {
-        let store_ms = BORN_HOST_AT + if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
-        let store_host = store_ms + 8;
-        let reconsume_times = store_host + if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
-        Self { store_ms, store_host, reconsume_times, body: reconsume_times + 16 }
+        let born_host_bytes = if sys_flag.has(SysFlag::BORN_HOST_V6) { 20 } else { 8 };
+        let store_host_bytes = if sys_flag.has(SysFlag::STORE_HOST_V6) { 20 } else { 8 };
+        Self { born_host_bytes, store_host_bytes }
     }
 
     /// Returns the layout of a record whose system flag is there.
     pub(super) fn of_record(record: &[u8]) -> Self {
         Self::of(SysFlag(BigEndian::read_i32(&record[SYS_FLAG_AT..])))
     }
+
+    pub(super) const fn store_ms(self) -> usize {
+        BORN_HOST_AT + self.born_host_bytes as usize
+    }
+
+    pub(super) const fn store_host(self) -> usize {
+        self.store_ms() + 8
+    }
+
+    pub(super) const fn reconsume_times(self) -> usize {
+        self.store_host() + self.store_host_bytes as usize
+    }
+
+    /// Position of the body, behind its length. The topic's length follows the body.
+    pub(super) const fn body(self) -> usize {
+        self.reconsume_times() + 16
+    }
 }
 
 /// The longest header: both hosts IPv6, up to the body.
-pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body;
+pub(super) const MAX_HEADER_BYTES: usize = Layout::of(SysFlag(0x30)).body();
 
-const _: () = assert!(Layout::MIN.body == 88 && MAX_HEADER_BYTES == 112);
+const _: () = assert!(Layout::MIN.body() == 88 && MAX_HEADER_BYTES == 112);
 
 /// Computes the CRC that a record stores of its body: the lower 31 bits of CRC-32, and 0 of an empty body.
 ///
@@ -261,8 +274,9 @@ impl CrcProperty {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
         };
-        let differs = |at: &usize| property[*at] != CRC_PROPERTY[*at];
-        let wrong = (0..CRC_DIGITS.start).chain(CRC_DIGITS.end..CRC_PROPERTY_BYTES).filter(differs).count();
+        let differing =
+            |at: Range<usize>| property[at.clone()].iter().zip(&CRC_PROPERTY[at]).filter(|(a, b)| a != b).count();
+        let wrong = differing(0..CRC_DIGITS.start) + differing(CRC_DIGITS.end..CRC_PROPERTY_BYTES);
         let is_own = before.last().is_none_or(|last| *last == VALUE_END);
         match wrong {
             0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),

@@ -449,10 +449,10 @@ fn damaged_numbers_are_named() {
         (QUEUE_OFFSET_AT, 8, "queue offset"),
         (LOG_OFFSET_AT, 8, "log offset"),
         (BORN_HOST_AT + 4, 4, "born host's port"),
-        (layout.store_host + 4, 4, "store host's port"),
-        (layout.body - 4, 4, "body length"),
-        (layout.body + 6, 1, "topic length"),
-        (layout.body + 16, 2, "properties length"),
+        (layout.store_host() + 4, 4, "store host's port"),
+        (layout.body() - 4, 4, "body length"),
+        (layout.body() + 6, 1, "topic length"),
+        (layout.body() + 16, 2, "properties length"),
     ] {
         let expected = DecodeError::Negative { field, value: -1 };
         assert_eq!(error_with(at, &MINUS_ONE[..bytes]), expected);
@@ -460,11 +460,11 @@ fn damaged_numbers_are_named() {
     let too_long = |field, value, limit| DecodeError::Length { field, value, limit };
     let port = error_with(BORN_HOST_AT + 4, &[0, 1, 0, 0]);
     assert_eq!(port, too_long("born host's port", 65_536, 65_535));
-    let body = error_with(layout.body - 4, &[0x7F; 4]);
+    let body = error_with(layout.body() - 4, &[0x7F; 4]);
     assert_eq!(body, too_long("body length", 0x7F7F_7F7F, 77));
-    let topic = error_with(layout.body + 6, &[0x7F]);
+    let topic = error_with(layout.body() + 6, &[0x7F]);
     assert_eq!(topic, too_long("topic length", 127, 71));
-    let properties = error_with(layout.body + 16, &[0, 63]);
+    let properties = error_with(layout.body() + 16, &[0, 63]);
     assert_eq!(properties, too_long("properties length", 63, 62));
 }
 
@@ -474,9 +474,9 @@ fn a_damaged_length_magic_or_body_is_named() {
     assert_eq!(error_with(MAGIC_AT, &[1, 2, 3, 4]), DecodeError::Magic(0x0102_0304));
     assert_eq!(error_with(0, &[0, 0, 0, 87]), total_size(87, 88));
     assert_eq!(error_with(0, &[0, 0, 0, 90]), total_size(90, 91));
-    let properties_length = Layout::MIN.body + 16;
+    let properties_length = Layout::MIN.body() + 16;
     assert_eq!(error_with(properties_length, &[0, 61]), total_size(168, 167));
-    let body = error_with(Layout::MIN.body, b"H");
+    let body = error_with(Layout::MIN.body(), b"H");
     assert!(matches!(body, DecodeError::Crc { of: "body", stored: 0x7036_E992, .. }));
 }
 
