@@ -81,7 +81,7 @@ impl Checkpointer {
 
     /// Describes the queues while dispatch stands still.
     fn capture(&self, all: bool) -> Result<(DispatchCursor, Vec<QueueState>)> {
-        let cursor = self.dispatcher.pause();
+        let cursor = self.dispatcher.pause()?;
         let queues = self.dispatcher.queues.all();
         let states = queues.iter().filter(|queue| all || queue.is_touched()).map(|queue| queue.state());
         Ok((*cursor, states.collect::<Result<_>>()?))

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::format::batch::batch_count;
 use crate::format::names::is_folder_name;
 use crate::format::properties::{self, Properties};
-use crate::format::record::{CRC_PROPERTY_BYTES, CrcProperty, MAX_PROPERTIES_BYTES, SysFlag};
+use crate::format::record::{CRC_PROPERTY_BYTES, CrcProperty, MAX_PROPERTIES_BYTES, RecordCrc, SysFlag};
 
 /// Digits of the largest offset, which the store writes into some properties.
 const OFFSET_DIGITS: usize = 19;
@@ -82,6 +82,8 @@ setters! {
 pub(crate) struct MessageLimits {
     pub(crate) max_body_bytes: usize,
     pub(crate) max_topic_bytes: usize,
+    /// Whether the store adds its CRC to the properties.
+    pub(crate) crc: RecordCrc,
 }
 
 impl<'a> Message<'a> {
@@ -195,7 +197,7 @@ impl<'a> Message<'a> {
     pub(crate) fn check(&self, limits: &MessageLimits) -> Result<(), Error> {
         check_bytes("topic", self.topic.len(), limits.max_topic_bytes)?;
         check_bytes("body", self.body.len(), limits.max_body_bytes)?;
-        check_bytes("properties", self.max_properties_bytes(), MAX_PROPERTIES_BYTES)?;
+        check_bytes("properties", self.max_properties_bytes(limits.crc), MAX_PROPERTIES_BYTES)?;
         if !is_folder_name(&self.topic) {
             return check_that("topic", false, &format!("{:?} cannot name a folder", self.topic));
         }
@@ -213,7 +215,7 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the longest that the stored properties can get with what the store adds.
-    fn max_properties_bytes(&self) -> usize {
+    fn max_properties_bytes(&self, crc: RecordCrc) -> usize {
         let given: usize = self.stored_properties().map(|(name, value)| name.len() + value.len() + 2).sum();
         let light = self.property_value(properties::INNER_MULTI_DISPATCH).map_or(0, |names| {
             let offsets = names.split(',').count() * (OFFSET_DIGITS + 1);
@@ -221,7 +223,7 @@ impl<'a> Message<'a> {
         });
         let batch =
             if self.sys_flag.has(SysFlag::INNER_BATCH) { properties::INNER_BASE.len() + 2 + OFFSET_DIGITS } else { 0 };
-        given + light + batch + CRC_PROPERTY_BYTES
+        given + light + batch + if crc == RecordCrc::On { CRC_PROPERTY_BYTES } else { 0 }
     }
 
     fn check_inner_batch(&self) -> Result<(), Error> {
@@ -277,7 +279,7 @@ mod tests {
     use super::*;
     use crate::format::batch::{BatchItem, push_batch_item};
 
-    const LIMITS: MessageLimits = MessageLimits { max_body_bytes: 1000, max_topic_bytes: 127 };
+    const LIMITS: MessageLimits = MessageLimits { max_body_bytes: 1000, max_topic_bytes: 127, crc: RecordCrc::On };
 
     fn encoded(message: &Message<'_>) -> Vec<u8> {
         let mut out = Vec::new();
@@ -375,7 +377,7 @@ mod tests {
     fn room_is_kept_for_the_offsets_that_the_store_adds() {
         let names = vec!["a"; 1000].join(",");
         let message = Message::new("t").property("INNER_MULTI_DISPATCH", names);
-        assert_eq!(message.max_properties_bytes(), 20 + 2 + 1999 + 24 + 2 + 20_000 + CRC_PROPERTY_BYTES);
+        assert_eq!(message.max_properties_bytes(RecordCrc::On), 20 + 2 + 1999 + 24 + 2 + 20_000 + CRC_PROPERTY_BYTES);
     }
 
     #[test]

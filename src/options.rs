@@ -245,6 +245,7 @@ impl StoreOptions {
     /// Checks every limit that can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<()> {
         self.sizes.check()?;
+        self.flush.check()?;
         DelayLevels::parse(&self.delay_levels).map(drop)
     }
 }

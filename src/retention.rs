@@ -2,7 +2,7 @@
 
 use crate::offset::LogOffset;
 
-/// A log file: where it begins, and the store time of its first record, if it has one.
+/// A log file: where it begins, and the store time of its first whole record, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileFacts {
     pub(crate) base: LogOffset,
@@ -10,11 +10,11 @@ pub(crate) struct FileFacts {
 }
 
 /// The offset below which every record was stored before `cutoff_ms`: the base of a file. A file is only known to be
-/// old when the next one begins before the cutoff too.
+/// old when a later one begins before the cutoff too.
 pub(crate) fn older_than(files: &[FileFacts], cutoff_ms: i64) -> LogOffset {
-    let is_old = |file: &&FileFacts| file.first_ms.is_some_and(|first_ms| first_ms <= cutoff_ms);
-    let last_old = files.iter().take_while(is_old).last();
-    last_old.map_or(LogOffset::ZERO, |file| file.base)
+    let known = files.iter().filter_map(|file| file.first_ms.map(|first_ms| (file.base, first_ms)));
+    let last_old = known.take_while(|(_, first_ms)| *first_ms <= cutoff_ms).last();
+    last_old.map_or(LogOffset::ZERO, |(base, _)| base)
 }
 
 #[cfg(test)]
@@ -36,5 +36,13 @@ mod tests {
         assert_eq!(older_than(&files, 19), LogOffset::ZERO);
         assert_eq!(older_than(&files, 20), LogOffset::new(100));
         assert_eq!(older_than(&files, 1_000), LogOffset::new(200));
+    }
+
+    #[test]
+    fn a_file_without_a_whole_record_is_as_old_as_the_ones_before_the_next() {
+        let files = files(&[None, Some(20), None, Some(30)]);
+        assert_eq!(older_than(&files, 19), LogOffset::ZERO);
+        assert_eq!(older_than(&files, 29), LogOffset::new(100));
+        assert_eq!(older_than(&files, 30), LogOffset::new(300));
     }
 }

@@ -276,8 +276,8 @@ impl Inspector<'_> {
 
     /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
     fn is_damaged_blank(&mut self, at: u64, file_end: u64) -> Result<bool> {
-        let blank = encode_blank(u32::try_from(file_end - at).expect("a log file has 31 bits of length"));
         let Some(bytes) = self.reader.bytes(at).get(..BLANK_BYTES) else { return Ok(false) };
+        let blank = encode_blank(u32::try_from(file_end - at).expect("a log file has 31 bits of length"));
         let files = &self.found.files;
         Ok((bytes[..4] == blank[..4]) != (bytes[4..] == blank[4..])
             && self.reader.find(files, at + 1..file_end, &|_| true)?.is_none()

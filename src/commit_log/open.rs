@@ -4,17 +4,12 @@
 //! the lock is marked as ours, "not closed cleanly" is noted, `abort` tells RocketMQ the same, and only then a file that
 //! RocketMQ reads may change.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use super::inspect::{Inspection, inspect};
 use super::known::{Known, LogOptions, MAX_BODY_BYTES, file_bytes_on_disk};
 use super::log::CommitLog;
-use super::read::ReadMode;
 use super::settle::DEFAULT_HOST;
 use super::unit::{Appended, Buffers, Cursors, Unit, check_batch, light_queues};
-use crate::clock::SystemClock;
-use crate::disk::{Storage, StoreLock};
+use crate::disk::StoreLock;
 use crate::error::{Error, Result};
 use crate::format::record::{RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
@@ -81,58 +76,6 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
 }
 
 impl CommitLog {
-    /// Opens the log of the store in `root`, without queues, index or background threads, and takes the store's lock.
-    ///
-    /// `file_bytes` is the length of a log file if the store is new; an existing one has its own. The folder's
-    /// `commitlog/` and `mqlog/` are used. What was torn by a crash is cut, kept aside and durable when this returns.
-    /// Appended bytes survive a kill at once and a power loss once [`flush`](Self::flush) has returned.
-    ///
-    /// # Errors
-    /// - [`Error::InvalidOption`] if `file_bytes` is less than 1,024 or more than 2 GiB - 1
-    /// - [`Error::Locked`] if the store is open elsewhere
-    /// - [`Error::Corrupt`] if durable bytes are damaged; nothing was written then
-    /// - [`Error::Io`] or [`Error::DiskFull`] if a file cannot be read, made or synced
-    ///
-    /// # Examples
-    /// ```
-    /// use mqlog::{CommitLog, LogOffset, Message, QueueCursor, QueueOffset};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let root = dir.path();
-    /// let log = CommitLog::open(root, 64 * 1024)?;
-    /// let cursor = QueueCursor::new(QueueOffset::ZERO);
-    /// let first = log.append(&Message::new("orders").body(b"one"), &cursor)?;
-    /// let second = log.append(&Message::new("orders").body(b"two"), &cursor)?;
-    /// assert_eq!((first.log_offset, second.queue_offset), (LogOffset::ZERO, QueueOffset::new(1)));
-    /// log.flush()?;
-    /// assert_eq!(log.read(second.log_offset)?.body(), b"two");
-    /// assert_eq!(log.scan(LogOffset::ZERO).count(), 2);
-    /// log.close()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Source
-    /// RocketMQ's `CommitLog`, which needs its store; ours needs a folder.
-    pub fn open(root: impl AsRef<Path>, file_bytes: u64) -> Result<Self> {
-        let wanted = StoreFormat { log_file_bytes: file_bytes, ..StoreFormat::default() };
-        wanted.check()?;
-        let storage = Storage::real();
-        let root = root.as_ref().to_path_buf();
-        storage.create_dir_durably(&root)?;
-        let options = LogOptions {
-            grouped: !storage.maps_safely(&root),
-            read_mode: ReadMode::default(),
-            storage,
-            clock: Arc::new(SystemClock),
-            root,
-            wanted,
-            detect: |_, _, _| Ok(()),
-            crc: RecordCrc::On,
-            read_only: false,
-            salvage: false,
-        };
-        open_log(&options, &mut |_| {}).map(|opened| opened.log)
-    }
-
     /// Appends a message and moves its queue's cursor. Does not wait for the disk.
     ///
     /// # Errors
@@ -167,7 +110,11 @@ impl CommitLog {
 
     fn append_all(&self, messages: &[&Message<'_>], cursor: &QueueCursor) -> Result<Vec<Appended>> {
         for message in messages {
-            message.check(&MessageLimits { max_body_bytes: MAX_BODY_BYTES, max_topic_bytes: 127 })?;
+            message.check(&MessageLimits {
+                max_body_bytes: MAX_BODY_BYTES,
+                max_topic_bytes: 127,
+                crc: self.shared.crc,
+            })?;
             if light_queues(message).next().is_some() {
                 let reason = "light queues need a store".to_owned();
                 return Err(Error::InvalidMessage { field: "INNER_MULTI_DISPATCH", reason });

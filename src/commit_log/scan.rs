@@ -56,11 +56,16 @@ impl Iterator for LogScan {
     type Item = Result<ScanItem>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.log.range().end {
+        let range = self.log.range();
+        // A deletion may have overtaken the scan.
+        self.at = self.at.max(range.start);
+        if self.at >= range.end {
             return None;
         }
         let (item, next) = match self.log.item(&mut self.reader, self.at.get()) {
-            Ok(found) => found?,
+            Ok(Some(found)) => found,
+            // Deleted in this moment.
+            Ok(None) => return self.next(),
             Err(error) => {
                 // There is nowhere to go on from.
                 self.at = LogOffset::MAX;
@@ -124,7 +129,8 @@ impl CommitLog {
 
     /// Iterates over the log in order, from a record's offset on, to the end that is readable now at each step.
     ///
-    /// Damage is an item, not the end: the scan goes on with the next whole record.
+    /// Damage is an item, not the end: the scan goes on with the next whole record. What is deleted before the scan gets
+    /// there is left out.
     #[must_use]
     pub fn scan(&self, from: LogOffset) -> LogScan {
         self.scan_with(self.reader(), from)

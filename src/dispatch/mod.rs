@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::mem::replace;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit_log::{CommitLog, Walked};
@@ -65,6 +65,8 @@ pub(crate) struct Dispatcher {
     pub(crate) index: Arc<IndexSet>,
     levels: DelayLevels,
     cursor: Mutex<DispatchCursor>,
+    /// Set under the cursor's lock: queues and index are written no more.
+    ended: AtomicBool,
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
     refused: AtomicU64,
     damages: Mutex<Vec<Corruption>>,
@@ -87,7 +89,7 @@ impl Dispatcher {
         on_arrival: Option<OnArrival>,
     ) -> Self {
         let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
-        Self { log, queues, index, levels, cursor, refused, damages, on_arrival }
+        Self { log, queues, index, levels, cursor, ended: AtomicBool::new(false), refused, damages, on_arrival }
     }
 
     /// Everything below `cursor` counts as dispatched.
@@ -102,6 +104,7 @@ impl Dispatcher {
         if cursor.at >= end {
             return Ok(cursor.at);
         }
+        self.check_open()?;
         let (reached, fed) = self.feed(*cursor, end, STEP_BYTES, &Selection::ALL)?;
         *cursor = reached;
         self.log.progress().set_dispatched(reached.at);
@@ -119,8 +122,20 @@ impl Dispatcher {
     }
 
     /// Stops dispatch for as long as the guard lives; what it holds may be moved by a recovery.
-    pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchCursor> {
-        lock(&self.cursor)
+    pub(crate) fn pause(&self) -> Result<MutexGuard<'_, DispatchCursor>> {
+        let cursor = lock(&self.cursor);
+        self.check_open().map(|()| cursor)
+    }
+
+    /// From here on nothing is written to queues and index, whose files may be somebody else's then.
+    pub(crate) fn end(&self) {
+        let _cursor = lock(&self.cursor);
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// For whoever has the cursor's lock.
+    fn check_open(&self) -> Result<()> {
+        if self.ended.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Feeds the selected queues, and the index, from a range of the log; returns the queues that were not as it says.

@@ -40,7 +40,7 @@ pub enum FlushPolicy {
     /// A put returns at once; the log is flushed in the background.
     #[doc(alias = "ASYNC_FLUSH")]
     Async {
-        /// Time between two flushes. Default 500 ms; not zero.
+        /// Time between two flushes. Default 500 ms; not zero. More than a year is as good as a year.
         interval: Duration,
         /// Above this many bytes that are not durable the flush comes early. Default 32 MiB.
         unflushed_bytes: u64,
@@ -58,7 +58,7 @@ impl FlushPolicy {
         Self::Async { interval: Duration::from_millis(500), unflushed_bytes: 32 << 20, max_unflushed_bytes: 256 << 20 }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let reason = match self {
             Self::Async { interval, .. } if interval.is_zero() => "the interval must not be zero",
             Self::Async { unflushed_bytes, max_unflushed_bytes, .. } if max_unflushed_bytes < unflushed_bytes => {

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{FlushPolicy, FlushTarget};
 use crate::drive::{Drive, Pumped, Task, Waker, catch_panic};
@@ -21,6 +21,9 @@ use crate::progress::{Poison, lock};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, OnceLock};
+
+/// Added to any time this is one that the clock can show.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
@@ -192,9 +195,10 @@ impl FlushService {
     /// Returns the failure that stopped the log, if there was one.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if a flush failed.
+    /// [`Error::Poisoned`] if a flush failed, [`Error::TaskFailed`] if the flush thread ended.
     pub fn check(&self) -> Result<()> {
-        self.group.poison.check()
+        self.group.poison.check()?;
+        self.task.as_ref().map_or(Ok(()), Task::health)
     }
 
     /// Flushes a last time and stops the thread. Later waits are refused unless what they wait for is durable.
@@ -340,7 +344,7 @@ impl Group {
             let has_work = is_asked && self.unflushed_bytes() > 0;
             return if has_work { self.flush(false).map(|()| Pumped::Again) } else { Ok(Pumped::Idle(None)) };
         };
-        let now = Instant::now();
+        let (now, interval) = (Instant::now(), interval.min(LONGEST_INTERVAL));
         let due = due.get_or_insert(now + interval);
         if now >= *due || self.unflushed_bytes() > unflushed_bytes {
             *due = now + interval;

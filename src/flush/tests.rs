@@ -502,3 +502,36 @@ fn numbers_that_make_no_sense_are_refused() {
         assert!(matches!(started, Err(Error::InvalidOption { option: "flush", .. })));
     }
 }
+
+/// "By bytes only" was once an interval that no clock can show: the flush thread ended with a panic, nothing was flushed
+/// any more, and nothing told so.
+#[test]
+fn an_interval_without_end_flushes_by_bytes() {
+    let target = Arc::new(Fake::default());
+    let policy = FlushPolicy::Async { interval: Duration::MAX, unflushed_bytes: 10, max_unflushed_bytes: 1 << 20 };
+    let service = FlushService::start(target.clone(), policy, Drive::Threads).unwrap();
+    let (sender, receiver) = channel();
+    let end = target.append(11);
+    service.on_durable(end, move |outcome| sender.send(outcome).unwrap());
+    service.appended();
+    receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    service.check().unwrap();
+    service.close().unwrap();
+}
+
+#[test]
+fn a_flush_thread_that_ended_is_no_secret() {
+    struct Panicking;
+    impl FlushTarget for Panicking {
+        fn tail(&self) -> LogOffset {
+            panic!("no tail")
+        }
+        fn flush(&self) -> Result<LogOffset> {
+            Ok(LogOffset::ZERO)
+        }
+    }
+    let policy = FlushPolicy::Async { interval: Duration::from_millis(1), unflushed_bytes: 1, max_unflushed_bytes: 1 };
+    let service = FlushService::start(Arc::new(Panicking), policy, Drive::Threads).unwrap();
+    spin_until(|| service.check().is_err());
+    assert!(matches!(service.check(), Err(Error::TaskFailed { task: "flush", .. })));
+}

@@ -321,7 +321,7 @@ impl Shared {
     pub(super) fn rebuild(&self, queue: &ConsumeQueue) -> Result<()> {
         self.rebuilt.fetch_add(1, Ordering::Relaxed);
         // Dispatch stands still meanwhile: it must not append to a queue that begins anew.
-        let cursor = self.dispatcher.pause();
+        let cursor = self.dispatcher.pause()?;
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
         let range = self.log.range().start..cursor.at;
         self.dispatcher.compare(&selection, range, &mut |_| Ok(())).map(drop)

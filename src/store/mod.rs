@@ -481,6 +481,7 @@ impl Shared {
     /// What the store does not recover from while it is open.
     fn failures(&self) -> Result<()> {
         self.log.progress().check()?;
+        self.flush.check()?;
         self.all_tasks().try_for_each(Task::health)
     }
 

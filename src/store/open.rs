@@ -10,7 +10,8 @@ use super::sizes::sizes_on_disk;
 use super::tasks::start_tasks;
 use super::{MessageStore, Shared, Tasks};
 use crate::checkpointer::Checkpointer;
-use crate::commit_log::{LogOptions, OpenedLog, open_log};
+use crate::clock::SystemClock;
+use crate::commit_log::{CommitLog, LogOptions, OpenedLog, ReadMode, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage};
 use crate::dispatch::{DelayLevels, Dispatcher};
@@ -23,7 +24,7 @@ use crate::index_file::IndexSet;
 use crate::message::MessageLimits;
 use crate::options::{RecoveryMode, StoreOptions};
 use crate::recovery::{NextOffsets, Parts, recover};
-use crate::side::{DerivedFile, has_abort};
+use crate::side::{Derived, DerivedFile, StoreFormat, has_abort};
 
 /// Topics longer than this need V2 records.
 const TOPIC_BYTES: usize = 127;
@@ -73,6 +74,61 @@ impl MessageStore {
     }
 }
 
+/// Up here, since it has to look at the sizes of queues and index, which the store that opens them later keeps.
+impl CommitLog {
+    /// Opens the log of the store in `root`, without queues, index or background threads, and takes the store's lock.
+    ///
+    /// `file_bytes` is the length of a log file if the store is new; an existing one has its own. The folder's
+    /// `commitlog/` and `mqlog/` are used. What was torn by a crash is cut, kept aside and durable when this returns.
+    /// Appended bytes survive a kill at once and a power loss once [`flush`](Self::flush) has returned.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidOption`] if `file_bytes` is less than 1,024 or more than 2 GiB - 1
+    /// - [`Error::Locked`] if the store is open elsewhere
+    /// - [`Error::Corrupt`] if durable bytes are damaged; nothing was written then
+    /// - [`Error::Io`] or [`Error::DiskFull`] if a file cannot be read, made or synced
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{CommitLog, LogOffset, Message, QueueCursor, QueueOffset};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let root = dir.path();
+    /// let log = CommitLog::open(root, 64 * 1024)?;
+    /// let cursor = QueueCursor::new(QueueOffset::ZERO);
+    /// let first = log.append(&Message::new("orders").body(b"one"), &cursor)?;
+    /// let second = log.append(&Message::new("orders").body(b"two"), &cursor)?;
+    /// assert_eq!((first.log_offset, second.queue_offset), (LogOffset::ZERO, QueueOffset::new(1)));
+    /// log.flush()?;
+    /// assert_eq!(log.read(second.log_offset)?.body(), b"two");
+    /// assert_eq!(log.scan(LogOffset::ZERO).count(), 2);
+    /// log.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Source
+    /// RocketMQ's `CommitLog`, which needs its store; ours needs a folder.
+    pub fn open(root: impl AsRef<Path>, file_bytes: u64) -> Result<Self> {
+        let wanted = StoreFormat { log_file_bytes: file_bytes, ..StoreFormat::default() };
+        wanted.check()?;
+        let storage = Storage::real();
+        let root = root.as_ref().to_path_buf();
+        storage.create_dir_durably(&root)?;
+        let options = LogOptions {
+            grouped: !storage.maps_safely(&root),
+            read_mode: ReadMode::default(),
+            storage,
+            clock: Arc::new(SystemClock),
+            root,
+            wanted,
+            detect: sizes_on_disk,
+            crc: RecordCrc::On,
+            read_only: false,
+            salvage: false,
+        };
+        open_log(&options, &mut |_| {}).map(|opened| opened.log)
+    }
+}
+
 fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Result<MessageStore> {
     let had_abort = has_abort(&storage, &options.root)?;
     // The folder that is there already tells the file system.
@@ -103,9 +159,13 @@ fn build(
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
     let (parts, strays) = open_parts(options, &opened)?;
-    let OpenedLog { log, side, known, format, found } = opened;
-    let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
-    let clean = known.is_clean() && covered && found.torn.is_none();
+    let OpenedLog { log, side, mut known, format, found } = opened;
+    let is_covering = |derived: &Derived| derived.log_offset == found.tail;
+    let clean = known.is_clean() && known.derived.as_ref().is_some_and(is_covering) && found.torn.is_none();
+    if known.is_clean() && !clean {
+        // A clean stop wrote a last frame; an older one knows nothing of the files as they are.
+        known.derived = None;
+    }
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
     let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
     let report = RecoveryReport {
@@ -141,6 +201,7 @@ fn build(
         format,
         read_only,
         limits: MessageLimits {
+            crc: if options.record_crc { RecordCrc::On } else { RecordCrc::Off },
             max_body_bytes: options.max_body_bytes,
             max_topic_bytes: if options.long_topics { LONG_TOPIC_BYTES } else { TOPIC_BYTES },
         },

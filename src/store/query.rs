@@ -6,6 +6,7 @@ use super::MessageStore;
 use crate::commit_log::CommitLog;
 use crate::error::{Error, Result};
 use crate::index_file::Candidates;
+use crate::offset::LogOffset;
 use crate::view::MessageView;
 
 /// The messages with a key, newest first; see [`MessageStore::query`].
@@ -23,7 +24,8 @@ impl MessageStore {
     /// since 1970-01-01 UTC: newest first, each once. `take` limits how many are read.
     ///
     /// # Errors
-    /// [`Error::Io`] if an index file cannot be read; the items have those of [`CommitLog::read`].
+    /// [`Error::Io`] if an index file cannot be read. The items have those of [`CommitLog::read`]; [`Error::Corrupt`]
+    /// stands for a damaged record that may have the key, and the iterator goes on behind it.
     ///
     /// # Examples
     /// ```
@@ -69,8 +71,14 @@ impl Iterator for Query {
         loop {
             match self.candidates.next()?.map(|offset| self.log.read(offset)) {
                 Ok(Ok(message)) if self.matches(&message) => return Some(Ok(message)),
-                // An entry of a deleted record, or of another key with this hash, or a damaged one.
-                Ok(Ok(_) | Err(Error::OutOfRange { .. } | Error::Corrupt(_))) => {}
+                // An entry of a deleted record, or of another key with this hash.
+                Ok(Ok(_) | Err(Error::OutOfRange { .. })) => {}
+                Ok(Err(Error::Corrupt(damage))) => match self.log.damage_at(LogOffset::new(damage.range.start)) {
+                    // The log is whole: then the entry is wrong.
+                    Ok(None) => {}
+                    Ok(Some(damage)) => return Some(Err(Error::Corrupt(damage))),
+                    Err(error) => return Some(Err(error)),
+                },
                 Ok(Err(error)) | Err(error) => return Some(Err(error)),
             }
         }

@@ -47,6 +47,8 @@ pub struct QueueIter {
     reader: Reader,
     items: VecDeque<QueueItem>,
     repaired_at: Option<QueueOffset>,
+    /// Set while something happens whose failure is the end.
+    ended: bool,
 }
 
 impl MessageStore {
@@ -77,11 +79,13 @@ impl QueueHandle {
     }
 
     /// Iterates over the messages from an offset on, or from the first one that is there, to the end of the queue as
-    /// it is when the iterator gets there.
+    /// it is when the iterator gets there. A damaged message is an error, and the next one comes after it; an error of
+    /// the queue's own files is the last item.
     #[must_use]
     pub fn iter_from(&self, from: QueueOffset) -> QueueIter {
         let (next, reader) = (from.min(QueueOffset::MAX), self.shared.log.reader());
-        QueueIter { handle: self.clone(), next, queue: None, reader, items: VecDeque::new(), repaired_at: None }
+        let (handle, items) = (self.clone(), VecDeque::new());
+        QueueIter { handle, next, queue: None, reader, items, repaired_at: None, ended: false }
     }
 
     /// The entries of the queue whose records are in the log, from an offset on.
@@ -124,16 +128,23 @@ impl QueueHandle {
 impl QueueIter {
     fn advance(&mut self) -> Result<Option<MessageView>> {
         let QueueHandle { shared, topic, queue_id } = &self.handle;
+        if self.ended {
+            return Ok(None);
+        }
         if self.queue.is_none() {
+            self.ended = true;
             self.queue = shared.find_queue(topic, *queue_id)?;
+            self.ended = false;
         }
         let Some(queue) = &self.queue else { return Ok(None) };
         loop {
             if self.items.is_empty() {
+                self.ended = true;
                 let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
                 shared.dispatch_for(queue, self.next, last)?;
                 self.next = self.next.max(queue.range().start);
                 self.items = shared.read_entries(queue, self.next, READ_ENTRIES)?.into();
+                self.ended = false;
             }
             let Some(item) = self.items.pop_front() else { return Ok(None) };
             // An error is an item too: the next one comes after it.

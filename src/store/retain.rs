@@ -1,9 +1,11 @@
 //! Deleting old messages, and ending the use of a store.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{MessageStore, Shared};
+use crate::commit_log::ScanItem;
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
@@ -67,22 +69,34 @@ impl MessageStore {
     /// [`delete_before`](Self::delete_before).
     ///
     /// # Errors
-    /// Those of [`delete_before`](Self::delete_before).
+    /// Those of [`delete_before`](Self::delete_before), and [`Error::Io`] if a file cannot be read.
     #[doc(alias = "fileReservedTime")]
     pub fn delete_older_than(&self, age: Duration) -> Result<u64> {
         let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let cutoff_ms = self.shared.clock.now_ms().saturating_sub(age_ms);
-        let range = self.log_range();
-        let step = usize::try_from(self.shared.log.file_bytes()).unwrap_or(usize::MAX);
-        let facts = (range.start.get()..range.end.get())
-            .step_by(step)
-            .map(LogOffset::new)
-            .map(|base| FileFacts { base, first_ms: self.read(base).ok().map(|record| record.store_ms()) });
-        self.delete_before(older_than(&facts.collect::<Vec<_>>(), cutoff_ms))
+        let (range, file_bytes) = (self.log_range(), self.log_file_bytes());
+        let bases = (range.start.get()..range.end.get()).step_by(usize::try_from(file_bytes).unwrap_or(usize::MAX));
+        let facts: Result<Vec<_>> = bases.map(|base| self.facts_of(base..base + file_bytes)).collect();
+        self.delete_before(older_than(&facts?, cutoff_ms))
+    }
+
+    fn facts_of(&self, file: Range<u64>) -> Result<FileFacts> {
+        let base = LogOffset::new(file.start);
+        for item in self.scan(base) {
+            match item? {
+                ScanItem::Record(record) if record.log_offset().get() < file.end => {
+                    return Ok(FileFacts { base, first_ms: Some(record.store_ms()) });
+                }
+                ScanItem::Damaged(damage) if damage.range.end < file.end => {}
+                _ => break,
+            }
+        }
+        Ok(FileFacts { base, first_ms: None })
     }
 
     /// Makes everything durable, writes a last checkpoint and gives the store back, so that the next opening need not
-    /// look at anything. Messages, handles and iterators that are still held go on reading.
+    /// look at anything. Messages that are still held stay readable; handles and iterators go on reading as long as the
+    /// folder is left alone, and write nothing.
     ///
     /// # Errors
     /// [`Error::Poisoned`] or [`Error::TaskFailed`] if the store had stopped; it then opens as after a crash.
@@ -107,6 +121,7 @@ impl Shared {
         self.tasks.get().into_iter().flatten().for_each(Task::stop);
         let done = self.flush.close().and(health).and_then(|()| self.finish());
         let shut = self.log.shut();
+        self.dispatcher.end();
         self.log.keep_lock(None);
         done.and(shut)
     }

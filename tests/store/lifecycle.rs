@@ -1,10 +1,15 @@
 //! Opening twice, closing with readers, pumping by hand, deleting.
 
-use std::env;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
-use mqlog::{Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset};
+use mqlog::{
+    CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode, ScanItem,
+    StoreOptions,
+};
 
 use crate::common::{check_store, fast_dir, small};
 use crate::{get, open, put_many};
@@ -21,7 +26,7 @@ fn another_process_finds_the_lock() {
     }
 }
 
-fn is_locked_for_others(root: &std::path::Path) -> bool {
+fn is_locked_for_others(root: &Path) -> bool {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "lifecycle::another_process_finds_the_lock"]).env(ROOT, root);
     command.output().unwrap().status.success()
@@ -66,6 +71,95 @@ fn a_closed_store_can_still_be_read_through_its_handles() {
     assert_eq!(iter.next().unwrap().unwrap().body(), b"1");
     assert!(queue.range().unwrap().end.get() >= 100 && query.next().is_none());
     check_store(&other);
+}
+
+/// The handle of a closed store once found entries that did not fit any more, and built the queue anew: over the files of
+/// a store that had taken the place of its own, without a lock.
+#[test]
+fn the_handles_of_a_closed_store_write_nothing() {
+    let dir = fast_dir();
+    let (root, aside) = (dir.path().join("store"), dir.path().join("aside"));
+    let store = MessageStore::open(small(&root).max_open_files(1)).unwrap();
+    for number in 0..400 {
+        store.put(Message::new("t").queue(number / 100 % 2).body(b"old")).unwrap();
+    }
+    let (queue, mut begun) = (store.queue("t", 0), store.queue("t", 0).iter_from(QueueOffset::ZERO));
+    begun.next().unwrap().unwrap();
+    store.close().unwrap();
+    fs::rename(&root, &aside).unwrap();
+    let other = MessageStore::open(small(&root)).unwrap();
+    for _ in 0..5 {
+        other.put(Message::new("t").body(b"new, and longer")).unwrap();
+    }
+    other.close().unwrap();
+    let before = files(&root);
+    for iter in [begun, queue.iter_from(QueueOffset::ZERO)] {
+        let items: Vec<_> = iter.take(1000).collect();
+        assert!(items.len() < 1000, "it ends");
+        assert!(items.iter().flatten().all(|message| message.body() == b"old"));
+    }
+    assert!(files(&root) == before, "something was written");
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// Whoever opened only the log of a broker's folder once fixed the sizes of queue and index files without a look at
+/// them: the store that came next made them all anew, of lengths that the broker does not accept.
+#[test]
+fn a_log_opened_alone_keeps_the_sizes_of_queues_and_index() {
+    let dir = fast_dir();
+    let store = open(dir.path());
+    (0..300).for_each(|_| drop(store.put(Message::new("t").key("k"))));
+    store.close().unwrap();
+    let lengths = |root: &Path| files(root).into_values().map(|bytes| bytes.len()).collect::<Vec<_>>();
+    let before: Vec<_> = ["consumequeue", "index"].iter().flat_map(|name| lengths(&dir.path().join(name))).collect();
+    fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+    fs::write(dir.path().join("lock"), b"else").unwrap();
+    CommitLog::open(dir.path(), 64 * 1024).unwrap().close().unwrap();
+    let store = MessageStore::open(StoreOptions::new(dir.path())).unwrap();
+    assert_eq!(store.recovery_report().queues_repaired, []);
+    check_store(&store);
+    store.close().unwrap();
+    let after: Vec<_> = ["consumequeue", "index"].iter().flat_map(|name| lengths(&dir.path().join(name))).collect();
+    assert_eq!(after, before);
+}
+
+/// A scan whose files were deleted in front of it once ended as if the log did.
+#[test]
+fn a_scan_that_a_deletion_overtakes_goes_on_behind_it() {
+    let dir = fast_dir();
+    for mode in [ReadMode::Mapped, ReadMode::Copy] {
+        let root = dir.path().join(format!("{mode:?}"));
+        let store = MessageStore::open(small(&root).read_mode(mode)).unwrap();
+        put_many(&store, "t", 1000);
+        let (end, mut scan) = (store.flush().unwrap(), store.scan(LogOffset::ZERO));
+        let first = scan.next().unwrap().unwrap();
+        assert!(store.delete_before(LogOffset::new(3 * 16 * 1024)).unwrap() >= 3);
+        let start = store.log_range().start;
+        let of = |items: &mut dyn Iterator<Item = mqlog::Result<ScanItem>>| {
+            let records = items.filter_map(|item| match item.unwrap() {
+                ScanItem::Record(record) => Some(record.log_offset()),
+                ScanItem::Blank(_) => None,
+                ScanItem::Damaged(damage) => panic!("{damage}"),
+            });
+            records.filter(|at| *at >= start).collect::<Vec<_>>()
+        };
+        let (overtaken, whole) = (of(&mut scan), of(&mut store.scan(LogOffset::ZERO)));
+        assert!(overtaken == whole && !whole.is_empty() && start < end, "{overtaken:?}");
+        assert!(matches!(first, ScanItem::Record(record) if record.log_offset() == LogOffset::ZERO));
+    }
 }
 
 #[test]

@@ -39,6 +39,18 @@ fn each_limit_names_field_value_and_limit_and_nothing_is_written() {
 }
 
 #[test]
+fn properties_have_all_of_their_limit_where_the_store_adds_no_crc() {
+    let dir = fast_dir();
+    let store = MessageStore::open(small(dir.path()).log_file_bytes(1 << 20).record_crc(false)).unwrap();
+    let text = "a".repeat(32_765);
+    let put = store.put(Message::new("t").property("n", &text[..32_764])).unwrap();
+    assert_eq!(store.read(put.log_offset).unwrap().record().properties().as_bytes().len(), 32_767);
+    let refused = store.put(Message::new("t").property("n", &*text));
+    assert!(matches!(refused, Err(Error::TooLarge { field: "properties", value: 32_768, .. })), "{refused:?}");
+    check_store(&store);
+}
+
+#[test]
 fn a_record_must_fit_a_file_with_8_bytes_to_spare() {
     let dir = fast_dir();
     let store = open(dir.path());
