@@ -16,14 +16,17 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::{self, Formatter};
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mqlog::format::record::SysFlag;
-use mqlog::{Appended, FlushPolicy, Message, MessageStore, StoreOptions};
-use serde_json::{Map, Value, json};
+use mqlog::{Appended, Error, FlushPolicy, Message, MessageStore, StoreOptions};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 const USAGE: &str = "usage: import STORE [--flush sync|async] [--commit-log-file-bytes N] [--queue-file-entries N]
               [--index-slots N] [--index-entries N] [--record-crc on|off]";
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
         Err(wrong) => (2, format!("{wrong}\n{USAGE}")),
         Ok(options) => match import(options) {
             Ok(()) => return ExitCode::SUCCESS,
-            Err(failure) => (1, failure),
+            Err(failure) => failure,
         },
     };
     // Not `eprintln!`: it panics when nobody reads standard error any more.
@@ -81,12 +84,18 @@ fn set(options: StoreOptions, name: &str, value: &str) -> Result<StoreOptions, S
     })
 }
 
-fn import(options: StoreOptions) -> Result<(), String> {
-    let store = MessageStore::open(options).map_err(|error| error.to_string())?;
+fn import(options: StoreOptions) -> Result<(), (u8, String)> {
+    let store = MessageStore::open(options).map_err(|error| match error {
+        Error::InvalidOption { option: "log_file_bytes", reason } => {
+            (2, format!("--commit-log-file-bytes: {reason}\n{USAGE}"))
+        }
+        Error::InvalidOption { option, reason } => (2, format!("--{}: {reason}\n{USAGE}", option.replace('_', "-"))),
+        error => (1, error.to_string()),
+    })?;
     let mut number = 0;
     let put = put_lines(&store, &mut number, io::stdin().lock(), io::stdout().lock());
     let closed = store.close().map_err(|error| format!("line {number}: closing the store after it: {error}"));
-    put.and(closed)
+    put.and(closed).map_err(|failure| (1, failure))
 }
 
 /// Puts line after line; `last` is the number of the last one that was read.
@@ -117,18 +126,32 @@ fn put_lines(
 }
 
 fn put_line(store: &MessageStore, line: &[u8]) -> Result<Value, String> {
-    match serde_json::from_slice(line).map_err(|error| error.to_string())? {
-        Value::Object(fields) => {
-            let put = store.put(message(&fields)?).map_err(|error| error.to_string())?;
-            Ok(acknowledgement(&put))
+    if line.trim_ascii_start().first() == Some(&b'[') {
+        let batch: Vec<Input> = parse(line)?;
+        if batch.is_empty() {
+            return Err("an empty batch".to_owned());
         }
-        Value::Array(batch) if !batch.is_empty() => {
-            let messages: Result<Vec<_>, _> = batch.iter().map(|item| message(object(item)?)).collect();
-            let puts = store.put_batch(&messages?).map_err(|error| error.to_string())?;
-            Ok(puts.iter().map(acknowledgement).collect())
-        }
-        _ => Err("neither an object nor an array with something in it".to_owned()),
+        let messages: Vec<_> = batch.iter().map(message).collect::<Result<_, _>>()?;
+        let puts = store.put_batch(&messages).map_err(|error| error.to_string())?;
+        return Ok(puts.iter().map(acknowledgement).collect());
     }
+    let input = parse(line)?;
+    let put = store.put(message(&input)?).map_err(|error| error.to_string())?;
+    Ok(acknowledgement(&put))
+}
+
+/// Reads a line as JSON. Its number is known better elsewhere: the error says only the column.
+fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(line.trim_ascii_end());
+    let parsed =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| (error.path().to_string(), error.into_inner()));
+    let whole = parsed.and_then(|value| json.end().map(|()| value).map_err(|error| (".".to_owned(), error)));
+    whole.map_err(|(field, error)| {
+        let (text, column) = (error.to_string(), error.column());
+        let problem = text.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&text);
+        let field = if field == "." { String::new() } else { format!("{field}: ") };
+        format!("column {column}: {field}{problem}")
+    })
 }
 
 /// Says where a message is.
@@ -141,66 +164,125 @@ fn acknowledgement(put: &Appended) -> Value {
     })
 }
 
-fn object(value: &Value) -> Result<&Map<String, Value>, String> {
-    value.as_object().ok_or_else(|| format!("{value} is not an object"))
+/// What a line says of a message; a field that is `null` counts as left out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    topic: String,
+    queue_id: Option<i32>,
+    body: Option<String>,
+    body_hex: Option<String>,
+    tags: Option<String>,
+    keys: Option<Vec<String>>,
+    properties: Option<Pairs>,
+    flag: Option<i32>,
+    sys_flag: Option<i32>,
+    born_ms: Option<i64>,
+    born_host: Option<SocketAddr>,
+    store_host: Option<SocketAddr>,
+    reconsume_times: Option<i32>,
+    prepared_transaction_offset: Option<i64>,
+    // What the log decides.
+    #[serde(rename = "log_offset")]
+    _log_offset: Option<IgnoredAny>,
+    #[serde(rename = "record_bytes")]
+    _record_bytes: Option<IgnoredAny>,
+    #[serde(rename = "magic")]
+    _magic: Option<IgnoredAny>,
+    #[serde(rename = "body_crc")]
+    _body_crc: Option<IgnoredAny>,
+    #[serde(rename = "queue_offset")]
+    _queue_offset: Option<IgnoredAny>,
+    #[serde(rename = "store_ms")]
+    _store_ms: Option<IgnoredAny>,
+    #[serde(rename = "message_id")]
+    _message_id: Option<IgnoredAny>,
 }
 
-/// Builds a message from its fields; a field that is `null` counts as left out.
-fn message(fields: &Map<String, Value>) -> Result<Message<'_>, String> {
-    if ["body", "body_hex"].iter().all(|name| fields.get(*name).is_some_and(|value| !value.is_null())) {
-        return Err("body and body_hex exclude each other".to_owned());
-    }
-    let topic = fields.get("topic").ok_or("topic is missing")?;
-    let message = Message::new(text(topic).map_err(|problem| format!("topic: {problem}"))?);
-    let given = fields.iter().filter(|(_, value)| !value.is_null());
-    given.into_iter().try_fold(message, |message, (name, value)| {
-        with_field(message, name, value).map_err(|problem| format!("{name}: {problem}"))
-    })
-}
+/// An object of texts in its order, each name once.
+#[derive(Debug, Default)]
+struct Pairs(Vec<(String, String)>);
 
-fn with_field<'a>(message: Message<'a>, name: &str, value: &'a Value) -> Result<Message<'a>, String> {
-    Ok(match name {
-        "topic" => message,
-        "queue_id" => message.queue(small(value)?),
-        "body" => message.body(text(value)?),
-        "body_hex" => message.owned_body(bytes_of_hex(text(value)?)?),
-        // RocketMQ reads an empty tag as none.
-        "tags" if text(value)?.is_empty() => message,
-        "tags" => message.tags(text(value)?),
-        "keys" => {
-            let keys = value.as_array().ok_or_else(|| format!("{value} is not an array"))?;
-            keys.iter().try_fold(message, |message, key| Ok::<_, String>(message.key(text(key)?)))?
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Pairs;
+
+            fn expecting(&self, text: &mut Formatter<'_>) -> fmt::Result {
+                text.write_str("an object of strings")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs, M::Error> {
+                let mut pairs = Pairs::default();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if pairs.has(&name) {
+                        return Err(M::Error::custom(format!("duplicate property `{name}`")));
+                    }
+                    pairs.0.push((name, value));
+                }
+                Ok(pairs)
+            }
         }
-        "properties" => object(value)?.iter().try_fold(message, |message, (name, value)| {
-            let value = text(value).map_err(|problem| format!("{name}: {problem}"))?;
-            Ok::<_, String>(message.property(name, value))
-        })?,
-        "flag" => message.flag(small(value)?),
-        "sys_flag" => message.sys_flag(SysFlag(small(value)?)),
-        "born_ms" => message.born_ms(number(value)?),
-        "born_host" => message.born_host(host(value)?),
-        "store_host" => message.store_host(host(value)?),
-        "reconsume_times" => message.reconsume_times(small(value)?),
-        "prepared_transaction_offset" => message.prepared_transaction_offset(number(value)?),
-        "log_offset" | "record_bytes" | "magic" | "body_crc" | "queue_offset" | "store_ms" | "message_id" => message,
-        _ => return Err("no such field".to_owned()),
-    })
+        from.deserialize_map(Texts)
+    }
 }
 
-fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| format!("{value} is not a string"))
+impl Pairs {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
 }
 
-fn number(value: &Value) -> Result<i64, String> {
-    value.as_i64().ok_or_else(|| format!("{value} is not a whole number of 64 bits"))
+/// Builds a message from its fields.
+fn message(input: &Input) -> Result<Message<'_>, String> {
+    let pairs = |name| input.properties.as_ref().is_some_and(|pairs| pairs.has(name));
+    let twice = [
+        (input.body.is_some() && input.body_hex.is_some(), "body and body_hex"),
+        (input.tags.is_some() && pairs("TAGS"), "tags and the property TAGS"),
+        (input.keys.is_some() && pairs("KEYS"), "keys and the property KEYS"),
+    ];
+    if let Some((_, both)) = twice.into_iter().find(|(is_twice, _)| *is_twice) {
+        return Err(format!("{both} exclude each other"));
+    }
+    let mut message = Message::new(&*input.topic)
+        .queue(input.queue_id.unwrap_or_default())
+        .flag(input.flag.unwrap_or_default())
+        .sys_flag(SysFlag(input.sys_flag.unwrap_or_default()))
+        .reconsume_times(input.reconsume_times.unwrap_or_default())
+        .prepared_transaction_offset(input.prepared_transaction_offset.unwrap_or_default());
+    if let Some(digits) = &input.body_hex {
+        message = message.owned_body(bytes_of_hex(digits).map_err(|problem| format!("body_hex: {problem}"))?);
+    }
+    if let Some(body) = &input.body {
+        message = message.body(body.as_bytes());
+    }
+    for (name, value) in input.properties.iter().flat_map(|pairs| &pairs.0) {
+        message = message.property(name, value);
+    }
+    // RocketMQ reads an empty tag as none.
+    if let Some(tags) = input.tags.as_ref().filter(|tags| !tags.is_empty()) {
+        message = message.tags(tags);
+    }
+    message = message.keys(input.keys.iter().flatten().map(String::as_str));
+    if let Some(born_ms) = input.born_ms {
+        message = message.born_ms(born_ms);
+    }
+    if let Some(host) = input.born_host {
+        message = message.born_host(stored("born_host", host)?);
+    }
+    if let Some(host) = input.store_host {
+        message = message.store_host(stored("store_host", host)?);
+    }
+    Ok(message)
 }
 
-fn small(value: &Value) -> Result<i32, String> {
-    number(value)?.try_into().map_err(|_| format!("{value} is not a whole number of 32 bits"))
-}
-
-fn host(value: &Value) -> Result<SocketAddr, String> {
-    text(value)?.parse().map_err(|_| format!("{value} is not ip:port"))
+/// A record has no place for an IPv6 scope.
+fn stored(field: &str, host: SocketAddr) -> Result<SocketAddr, String> {
+    match host {
+        SocketAddr::V6(host) if host.scope_id() != 0 => Err(format!("{field}: the scope of {host} cannot be stored")),
+        _ => Ok(host),
+    }
 }
 
 fn bytes_of_hex(digits: &str) -> Result<Vec<u8>, String> {

@@ -222,17 +222,23 @@ fn no_input_opens_and_closes() {
 fn a_bad_line_ends_the_import_and_keeps_what_was_acknowledged() {
     let cases = [
         ("{\"topic\": \"t\"", "line 3: "),
-        ("7", "line 3: neither"),
-        ("[]", "line 3: neither"),
-        ("{\"body\": \"x\"}", "line 3: topic is missing"),
-        ("{\"topic\": \"t\", \"colour\": 1}", "line 3: colour: no such field"),
+        ("7", "line 3: column 1: invalid type"),
+        ("[]", "line 3: an empty batch"),
+        ("{\"topic\": \"t\"} x", "line 3: column 16: trailing characters"),
+        ("{\"body\": \"x\"}", "line 3: column 13: missing field `topic`"),
+        ("{\"topic\": \"t\", \"colour\": null}", "colour: unknown field"),
+        ("{\"topic\": \"t\", \"flag\": 1, \"flag\": 1}", "duplicate field `flag`"),
+        ("{\"topic\": \"t\", \"properties\": {\"a\": \"1\", \"a\": \"2\"}}", "duplicate property `a`"),
+        ("{\"topic\": \"t\", \"keys\": [\"a\"], \"properties\": {\"KEYS\": \"b\"}}", "keys and the property KEYS"),
+        ("{\"topic\": \"t\", \"tags\": \"a\", \"properties\": {\"TAGS\": \"b\"}}", "tags and the property TAGS"),
+        ("{\"topic\": \"t\", \"born_host\": \"[fe80::1%1]:80\"}", "line 3: born_host: the scope"),
         ("{\"topic\": \"t\", \"body\": \"x\", \"body_hex\": \"00\"}", "line 3: body and body_hex"),
         ("{\"topic\": \"t\", \"body_hex\": \"0\"}", "line 3: body_hex: "),
         ("{\"topic\": \"t\", \"body_hex\": \"0ü\"}", "line 3: body_hex: "),
-        ("{\"topic\": \"t\", \"flag\": 3000000000}", "line 3: flag: "),
-        ("{\"topic\": \"t\", \"born_host\": \"localhost\"}", "line 3: born_host: "),
-        ("{\"topic\": \"t\", \"keys\": \"k\"}", "line 3: keys: "),
-        ("{\"topic\": \"t\", \"properties\": {\"a\": 1}}", "line 3: properties: a: "),
+        ("{\"topic\": \"t\", \"flag\": 3000000000}", "column 33: flag: invalid value"),
+        ("{\"topic\": \"t\", \"born_host\": \"localhost\"}", "born_host: "),
+        ("{\"topic\": \"t\", \"keys\": \"k\"}", "keys: invalid type"),
+        ("{\"topic\": \"t\", \"properties\": {\"a\": 1}}", "properties.a: invalid type"),
         ("{\"topic\": \"a/b\"}", "line 3: "),
         ("[{\"topic\": \"t\"}, {\"topic\": \"..\"}]", "line 3: "),
     ];
@@ -253,7 +259,7 @@ fn a_wrong_command_line_is_status_2() {
     let store = Store::new();
     store.put(&orders(1));
     let path = store.path.to_str().expect("the scratch folder is UTF-8");
-    let imports: [&[&str]; 7] = [
+    let imports: [&[&str]; 9] = [
         &[],
         &[path, "more"],
         &[path, "--flush"],
@@ -261,6 +267,8 @@ fn a_wrong_command_line_is_status_2() {
         &[path, "--record-crc", "yes"],
         &[path, "--index-slots", "-1"],
         &[path, "--colour", "blue"],
+        &[path, "--commit-log-file-bytes", "5"],
+        &[path, "--index-entries", "1"],
     ];
     let inspects: [&[&str]; 13] = [
         &[],

@@ -54,7 +54,7 @@ impl Known {
 
     /// Did the last session close the store completely?
     pub(crate) fn is_clean(&self) -> bool {
-        self.format.as_ref().is_some_and(|format| format.clean) && self.watermark.is_some() && self.derived.is_some()
+        self.format.as_ref().is_some_and(|format| format.clean) && self.derived.is_some()
     }
 }
 

@@ -108,11 +108,12 @@ impl StoreFormat {
             ("index_slots", slots, 1, index_bytes),
             ("index_entries", entries, 2, index_bytes),
         ] {
-            if value < least || file_bytes > limit {
-                let reason =
-                    format!("{value} is less than {least}, or its file's {file_bytes} bytes are more than {limit}");
-                return Err(Error::InvalidOption { option, reason });
-            }
+            let reason = match value {
+                _ if value < least => format!("{value} is less than {least}"),
+                _ if file_bytes > limit => format!("{value} asks for a file of {file_bytes} bytes, more than {limit}"),
+                _ => continue,
+            };
+            return Err(Error::InvalidOption { option, reason });
         }
         Ok(())
     }
