@@ -42,7 +42,7 @@ pub struct Message<'a> {
     pub(crate) reconsume_times: i32,
     pub(crate) prepared_transaction_offset: i64,
     /// What is wrong with a key that was added: once it is among the others its limits cannot be told.
-    key_fault: Option<&'static str>,
+    key_fault: Option<String>,
 }
 
 /// Defines the methods that set one field.
@@ -113,9 +113,9 @@ impl<'a> Message<'a> {
     pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
         let key = key.into();
         if key.is_empty() {
-            self.key_fault = Some("a key is empty");
+            self.key_fault = Some("a key is empty".to_owned());
         } else if key.contains(' ') {
-            self.key_fault = Some("a key has a space, which separates keys");
+            self.key_fault = Some(format!("{key:?} has a space, which separates keys"));
         }
         match self.properties.iter_mut().find(|(name, _)| name == properties::KEYS) {
             Some((_, keys)) => keys.to_mut().extend([" ", &key]),
@@ -199,17 +199,22 @@ impl<'a> Message<'a> {
         check_bytes("body", self.body.len(), limits.max_body_bytes)?;
         check_bytes("properties", self.max_properties_bytes(limits.crc), MAX_PROPERTIES_BYTES)?;
         if !is_folder_name(&self.topic) {
-            return check_that("topic", false, &format!("{:?} cannot name a folder", self.topic));
+            return check_that(
+                "topic",
+                false,
+                &format!("{:?} cannot name a folder: it is empty or a path", self.topic),
+            );
         }
-        check_that("queue id", self.queue_id >= 0, "it is negative")?;
-        check_that("keys", self.key_fault.is_none(), self.key_fault.unwrap_or_default())?;
+        check_that("queue id", self.queue_id >= 0, &format!("{} is negative", self.queue_id))?;
+        check_that("keys", self.key_fault.is_none(), self.key_fault.as_deref().unwrap_or_default())?;
         for (name, value) in &self.properties {
             check_property(name, value)
                 .or_else(|reason| check_that("property", false, &format!("{name:?}: {reason}")))?;
         }
-        if let Some(names) = self.property_value(properties::INNER_MULTI_DISPATCH) {
-            let all_named = names.split(',').all(is_folder_name);
-            check_that(properties::INNER_MULTI_DISPATCH, all_named, "a queue's name cannot name a folder")?;
+        let light = self.property_value(properties::INNER_MULTI_DISPATCH);
+        if let Some(name) = light.and_then(|names| names.split(',').find(|name| !is_folder_name(name))) {
+            let reason = format!("{name:?} cannot name a folder: it is empty, a path, or has more than 255 bytes");
+            return check_that(properties::INNER_MULTI_DISPATCH, false, &reason);
         }
         self.check_inner_batch()
     }

@@ -97,6 +97,9 @@ position! {
 /// It is moved only by the commit log, under its lock and after space for the record is certain: so the order of a
 /// queue is the order of the log, and no two messages share an offset. Anybody may read it.
 ///
+/// Whoever uses a log without a store keeps the cursors: after an opening one begins behind the last record of its queue,
+/// which a scan of the log finds.
+///
 /// # Examples
 ///
 /// ```

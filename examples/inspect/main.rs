@@ -94,7 +94,9 @@ pub(crate) fn complain(message: &str) {
 }
 
 fn run(args: &Args, output: &mut Output) -> Result<Verdict, Failure> {
-    if args.store.is_dir() && !["commitlog", "lock"].iter().any(|name| args.store.join(name).exists()) {
+    if args.store.is_dir()
+        && ["commitlog", "lock"].iter().all(|name| args.store.join(name).try_exists().is_ok_and(|exists| !exists))
+    {
         let reason = "the folder holds no store: neither commitlog nor lock is in it".to_owned();
         return Err(Error::InvalidOption { option: "STORE", reason }.into());
     }

@@ -197,7 +197,13 @@ impl EntryFiles {
         let piece = (PIECE_BYTES / self.entry_bytes()) as u64;
         let count = count.min(self.per_file() - first % self.per_file()).min(piece);
         let mut bytes = vec![0; count as usize * self.entry_bytes()];
-        if self.open(file)?.read_at(&mut bytes, position)? < bytes.len() {
+        let handle = match self.open(file) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Err(self.corrupt(first, count, "the file is missing"));
+            }
+            handle => handle?,
+        };
+        if handle.read_at(&mut bytes, position)? < bytes.len() {
             return Err(self.corrupt(first, count, "the file ends early"));
         }
         Ok(bytes)

@@ -120,6 +120,7 @@ impl MessageStore {
     /// # Errors
     /// - [`Error::InvalidMessage`] or [`Error::TooLarge`] if the message is not acceptable; nothing was written
     /// - [`Error::DiskFull`] if there is no room; nothing was written, and appends resume when there is
+    /// - [`Error::Io`] if the next log file cannot be made; nothing was written, and the next append tries again
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
     /// - [`Error::ReadOnly`] or [`Error::Closed`] if the store takes no appends
     ///
@@ -269,9 +270,7 @@ impl MessageStore {
     /// Those of dispatch.
     pub fn queues(&self) -> Result<Vec<(String, i32)>> {
         self.shared.dispatch_for_reading()?;
-        let queues = self.shared.queues.all();
-        let used = queues.iter().filter(|queue| queue.range().end > QueueOffset::ZERO);
-        Ok(used.map(|queue| (queue.topic().to_owned(), queue.queue_id())).collect())
+        Ok(self.shared.used_queues().map(|queue| (queue.topic().to_owned(), queue.queue_id())).collect())
     }
 
     /// Waits until a queue has the message at `offset`; `false` if the time was over before.
@@ -331,7 +330,8 @@ impl MessageStore {
         self.shared.flush.wait_durable(end)
     }
 
-    /// Calls `callback` once when everything below `end` is durable, or cannot be any more.
+    /// Calls `callback` once when everything below `end` is durable, or cannot be any more. An `end` above the tail waits
+    /// for what will be appended.
     ///
     /// # Examples
     /// ```
@@ -383,7 +383,7 @@ impl MessageStore {
             durable: shared.log.durable_offset(),
             dispatched: shared.log.progress().dispatched(),
             syncs: shared.flush.syncs(),
-            queues: shared.queues.all().len() as u64,
+            queues: shared.used_queues().count() as u64,
             refused_entries: shared.dispatcher.refused(),
             rebuilt_queues: shared.rebuilt.load(Ordering::Relaxed),
             pinned_bytes: shared.log.pinned_deleted_bytes(),
@@ -461,6 +461,11 @@ impl Shared {
             }
         }
         self.queues.get_or_create(&message.topic, message.queue_id)
+    }
+
+    /// Those that have, or had, a message: one may have been made for a message that was refused later.
+    fn used_queues(&self) -> impl Iterator<Item = Arc<ConsumeQueue>> {
+        self.queues.all().into_iter().filter(|queue| queue.range().end > QueueOffset::ZERO)
     }
 
     fn check_appends(&self) -> Result<()> {

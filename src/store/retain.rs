@@ -22,7 +22,9 @@ impl MessageStore {
     /// Messages that somebody holds stay readable for them.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be removed.
+    /// - [`Error::ReadOnly`] if the store is
+    /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
+    /// - [`Error::Io`] if a file cannot be removed, and [`Error::DiskFull`] if there is no room for a checkpoint
     ///
     /// # Examples
     /// ```
