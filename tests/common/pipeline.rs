@@ -30,6 +30,8 @@ pub(crate) struct Sent {
     pub(crate) acknowledged: Vec<(u64, i64, i64)>,
     /// How many were answered with something else than success.
     pub(crate) refused: u64,
+    /// The connection, or one of several, was not there or ended before everything was answered.
+    pub(crate) is_lost: bool,
 }
 
 impl Pipeline<'_> {
@@ -37,10 +39,9 @@ impl Pipeline<'_> {
     /// answered, or the connection ends.
     pub(crate) fn run(&self, from: u64, count: u64) -> Sent {
         let mut sent = Sent::default();
-        // A broker that is gone ends a run, here as later.
-        if let Ok(stream) = TcpStream::connect_timeout(&self.address, SILENCE) {
-            let _ = self.send_all(stream, from, count, &mut sent);
-        }
+        let stream = TcpStream::connect_timeout(&self.address, SILENCE);
+        let outcome = stream.and_then(|stream| self.send_all(stream, from, count, &mut sent));
+        sent.is_lost = outcome.is_err();
         sent
     }
 
@@ -56,6 +57,7 @@ impl Pipeline<'_> {
             for sent in running.into_iter().map(|thread| thread.join().expect("a sender does not panic")) {
                 all.acknowledged.extend(sent.acknowledged);
                 all.refused += sent.refused;
+                all.is_lost |= sent.is_lost;
             }
             all
         })
@@ -81,7 +83,7 @@ impl Pipeline<'_> {
             }
             let read = stream.read(&mut chunk)?;
             if read == 0 {
-                break;
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
             input.extend_from_slice(&chunk[..read]);
             let mut at = 0;
