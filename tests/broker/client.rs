@@ -1,5 +1,5 @@
-//! A small client of RocketMQ's protocol: frames as they are, nothing hidden. It asks and waits, sends bytes that are no
-//! frames, and keeps many sends in flight to measure a broker, this one or RocketMQ's.
+//! A small client of RocketMQ's protocol: frames as they are, nothing hidden. It asks and waits, and sends bytes that are
+//! no frames.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -261,96 +261,4 @@ pub(crate) fn pull_fields<'a>(
         ("subscription", subscription),
         ("subVersion", "0"),
     ]
-}
-
-/// Many sends in flight on one connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Pipeline<'a> {
-    pub(crate) address: SocketAddr,
-    pub(crate) topic: &'a str,
-    /// How many queues are sent to, in turn.
-    pub(crate) queues: u32,
-    pub(crate) window: u64,
-    pub(crate) body_bytes: usize,
-}
-
-/// What came of them.
-#[derive(Debug, Default)]
-pub(crate) struct Sent {
-    /// For each acknowledged message its number, queue and queue offset.
-    pub(crate) acknowledged: Vec<(u64, i64, i64)>,
-    /// How many were answered with something else than success.
-    pub(crate) refused: u64,
-}
-
-impl Pipeline<'_> {
-    /// Sends messages from a number on until there are `count` answers, or the connection ends. A message's body begins
-    /// with its number in eight bytes.
-    pub(crate) fn run(&self, from: u64, count: u64) -> Sent {
-        let mut sent = Sent::default();
-        let Ok(mut stream) = TcpStream::connect_timeout(&self.address, LIMIT) else { return sent };
-        stream.set_nodelay(true).expect("a socket option");
-        stream.set_read_timeout(Some(LIMIT)).expect("a socket option");
-        let (mut next, mut answered) = (0, 0);
-        let (mut output, mut input, mut chunk) = (Vec::new(), Vec::new(), vec![0; 64 * 1024]);
-        while answered < count {
-            output.clear();
-            while next < count && next < answered + self.window {
-                self.push_send(&mut output, from + next, next);
-                next += 1;
-            }
-            let written = stream.write_all(&output).is_ok();
-            let read = if written { stream.read(&mut chunk).unwrap_or(0) } else { 0 };
-            if read == 0 {
-                break;
-            }
-            input.extend_from_slice(&chunk[..read]);
-            let mut at = 0;
-            while let Some(length) = input.get(at..at + 4).map(|length| 4 + be_u32(length) as usize)
-                && let Some(frame) = input.get(at..at + length)
-            {
-                at += length;
-                answered += 1;
-                sent.take(from, frame);
-            }
-            input.drain(..at);
-        }
-        sent
-    }
-
-    fn push_send(&self, output: &mut Vec<u8>, number: u64, opaque: u64) {
-        let queue = number % u64::from(self.queues);
-        let header = format!(
-            "{{\"code\":310,\"extFields\":{{\"a\":\"producers\",\"b\":\"{}\",\"c\":\"TBW102\",\"d\":\"4\",\"e\":\"{queue}\",\
-             \"f\":\"0\",\"g\":\"1720000000000\",\"h\":\"0\",\"i\":\"UNIQ_KEY\\u0001{number:032X}\\u0002WAIT\\u0001true\",\
-             \"j\":\"0\",\"k\":\"false\",\"m\":\"false\",\"n\":\"broker-a\"}},\"flag\":0,\"language\":\"JAVA\",\
-             \"opaque\":{opaque},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":479}}",
-            self.topic
-        );
-        let body_bytes = self.body_bytes.max(8);
-        output.extend(((4 + header.len() + body_bytes) as u32).to_be_bytes());
-        output.extend((header.len() as u32).to_be_bytes());
-        output.extend_from_slice(header.as_bytes());
-        output.extend(number.to_be_bytes());
-        output.resize(output.len() + body_bytes - 8, b'x');
-    }
-}
-
-impl Sent {
-    /// Counts an answer. Not by way of JSON: measuring a broker must not measure this client.
-    fn take(&mut self, from: u64, frame: &[u8]) {
-        let text = std::str::from_utf8(&frame[8..]).unwrap_or_default();
-        let after = |name: &str| {
-            let rest = &text[text.find(name)? + name.len()..];
-            let rest = rest.trim_start_matches(['"', ':']);
-            let end = rest.find(|character: char| !character.is_ascii_digit())?;
-            rest[..end].parse::<u64>().ok()
-        };
-        match (after("\"code\""), after("\"opaque\""), after("\"queueId\""), after("\"queueOffset\"")) {
-            (Some(0), Some(opaque), Some(queue), Some(offset)) => {
-                self.acknowledged.push((from + opaque, queue.cast_signed(), offset.cast_signed()));
-            }
-            _ => self.refused += 1,
-        }
-    }
 }

@@ -10,6 +10,8 @@ mod consumers;
 mod example;
 mod hostile;
 mod offsets;
+#[path = "../common/pipeline.rs"]
+mod pipeline;
 mod process;
 mod pulls;
 mod restarts;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mqlog::{QueueOffset, StoreOptions};
 use serde_json::Value;
 
-use crate::client::{Pipeline, Sent};
+use crate::pipeline::{Pipeline, Sent};
 use crate::process::Broker;
 use crate::{pull, records, send};
 
@@ -20,7 +20,8 @@ fn send_until_gone(broker: Broker, round: u64, is_kill: bool) -> Vec<Sent> {
     let senders: Vec<_> = (0..2)
         .map(|sender| {
             thread::spawn(move || {
-                let pipeline = Pipeline { address, topic: "T", queues: QUEUES, window: 64, body_bytes: 200 };
+                let pipeline =
+                    Pipeline { address, topic: "T", queues: QUEUES, window: 64, body_bytes: 200, until: None };
                 pipeline.run((round * 2 + sender) << 32, 1 << 30)
             })
         })

@@ -1,51 +1,57 @@
-//! How fast the broker takes messages. `MQLOG_BROKER_SPEED=HOST:PORT` measures another broker that runs already, such as
-//! RocketMQ's, instead.
+//! Many sends in flight, and how fast they go. `benches/rocketmq/broker` measures RocketMQ's broker beside this one.
 
 use std::env;
-use std::net::ToSocketAddrs;
-use std::thread;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::Scene;
-use crate::client::Pipeline;
+use crate::example::example;
+use crate::pipeline::Pipeline;
 
 const CONNECTIONS: u64 = 4;
-const WINDOW: u64 = 64;
-const BODY_BYTES: usize = 1024;
-
-/// Sends `count` messages from four connections; returns how many a second were acknowledged.
-fn measure(address: std::net::SocketAddr, count: u64) -> f64 {
-    let pipeline = Pipeline { address, topic: "speed", queues: 4, window: WINDOW, body_bytes: BODY_BYTES };
-    // The first send makes the topic.
-    assert_eq!(pipeline.run(0, 1).acknowledged.len(), 1);
-    let begun = Instant::now();
-    thread::scope(|scope| {
-        for connection in 0..CONNECTIONS {
-            let pipeline = &pipeline;
-            scope.spawn(move || {
-                let each = count / CONNECTIONS;
-                let sent = pipeline.run(connection * each, each);
-                assert_eq!((sent.acknowledged.len() as u64, sent.refused), (each, 0));
-            });
-        }
-    });
-    count as f64 / begun.elapsed().as_secs_f64()
-}
+const MAX_ANONYMOUS_BYTES: u64 = 40 << 20;
 
 #[test]
 fn many_sends_in_flight_are_all_acknowledged() {
-    let number = |name: &str, default| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let count = number("MQLOG_BROKER_MESSAGES", 20_000);
-    if let Ok(address) = env::var("MQLOG_BROKER_SPEED") {
-        let address = address.to_socket_addrs().unwrap().next().unwrap();
-        println!("{address}: {:.0} messages a second", measure(address, count));
-        return;
-    }
+    let count = env::var("MQLOG_BROKER_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
     for flush in ["async", "sync"] {
         let scene = Scene::new(&["--flush", flush]);
-        println!("{flush}: ready after {:?}", scene.broker.ready_after);
-        println!("{flush}: {:.0} messages a second", measure(scene.broker.address, count));
-        println!("{flush}: {} KiB of anonymous memory", scene.broker.anonymous_bytes() / 1024);
+        let address = scene.broker.address;
+        let pipeline = Pipeline { address, topic: "speed", queues: 4, window: 64, body_bytes: 1024, until: None };
+        let begun = Instant::now();
+        let sent = pipeline.run_on(CONNECTIONS, 0, count);
+        let rate = count as f64 / begun.elapsed().as_secs_f64();
+        assert_eq!((sent.acknowledged.len() as u64, sent.refused, sent.is_lost), (count, 0, false));
+        let (ready, anonymous) = (scene.broker.ready_after, scene.broker.anonymous_bytes());
+        println!("{flush}: ready after {ready:?}, {rate:.0} messages a second, {} KiB anonymous", anonymous / 1024);
+        assert!(anonymous <= MAX_ANONYMOUS_BYTES, "{anonymous} bytes of anonymous memory");
         scene.broker.stop_well();
     }
+}
+
+#[test]
+fn broker_load_counts_what_was_acknowledged() {
+    let scene = Scene::new(&[]);
+    let load = |arguments: &[&str]| {
+        let output = example("broker_load").args(arguments).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), report["messages"].as_u64(), report["refused"].as_u64())
+    };
+    let address = scene.broker.address.to_string();
+    assert_eq!(load(&[&address, "--messages", "501", "--window", "7", "--body", "9"]), (Some(0), Some(501), Some(0)));
+    let max_offset = |queue| {
+        let answer = scene.client().call(30, &[("topic", "load"), ("queueId", queue)], b"");
+        answer.number("offset")
+    };
+    // One more made the topic.
+    assert_eq!(["0", "1", "2", "3"].map(max_offset).iter().sum::<i64>(), 502);
+    assert!(matches!(load(&[&address, "--seconds", "1"]), (Some(0), Some(1..), Some(0))));
+    assert_eq!(
+        load(&[&address, "--body", "5000000"]),
+        (Some(1), None, None),
+        "nothing is measured where nothing is taken"
+    );
+    assert_eq!(load(&[&address, "--window", "0"]), (Some(2), None, None));
+    scene.broker.stop_well();
 }
