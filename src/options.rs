@@ -167,11 +167,11 @@ options! {
         #[doc(alias = "mappedFileSizeCommitLog")]
         log_file_bytes: u64,
 
-        /// Entries of 20 bytes in a queue file: at least 1. Default 1,000.
+        /// Entries of 20 bytes in a queue file: at least 1. Default 20,000; the disk holds no more of it than is written.
         #[doc(alias = "mappedFileSizeConsumeQueue")]
         queue_file_entries: u32,
 
-        /// Entries of 46 bytes in a file of a batch queue: at least 1. Default 1,000.
+        /// Entries of 46 bytes in a file of a batch queue: at least 1. Default 20,000; the disk holds no more of it than is written.
         batch_queue_file_entries: u32,
 
         /// Hash slots of an index file: at least 1. Default 16,384.

@@ -31,12 +31,12 @@ pub(crate) struct StoreFormat {
 }
 
 impl Default for StoreFormat {
-    /// A small store's sizes: a queue file of 20,000 bytes, an index file of about 1.4 MiB.
+    /// A small store's sizes: a queue file of 400,000 bytes, of which the disk holds what is written, an index file of about 1.4 MiB.
     fn default() -> Self {
         Self {
             log_file_bytes: 64 * 1024 * 1024,
-            queue_file_entries: 1_000,
-            batch_queue_file_entries: 1_000,
+            queue_file_entries: 20_000,
+            batch_queue_file_entries: 20_000,
             index_slots: 16_384,
             index_entries: 65_536,
             record_crc_from: None,
