@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::scene::{Scene, Site, numbered, producer, push, results, sorted, texts, until};
 
-/// How many messages a group has consumed, as RocketMQ's file says.
+/// How many messages of the topic a group has consumed, as RocketMQ's file says.
 fn stored(site: &Site, group: &str) -> i64 {
     let file = fs::read_to_string(site.store().join("config/consumerOffset.json")).unwrap_or_default();
-    let Some((_, rest)) = file.split_once(&format!("@{group}\":{{")) else { return 0 };
+    let Some((_, rest)) = file.split_once(&format!("\"{group}@{group}\":{{")) else { return 0 };
     let queues = rest.split('}').next().unwrap_or_default().split(',');
     queues.filter_map(|queue| queue.split_once(':')?.1.parse::<i64>().ok()).sum()
 }

@@ -83,7 +83,9 @@ pub(crate) fn broadcasting(scene: &Scene) -> String {
     scene.send(&producer, "sync", "broadcast", &more);
     let all = received(scene, &clients, 2 * (sent.len() + more.len()));
     assert!(all.iter().all(|all| sorted(&all[sent.len()..]) == sorted(&more)), "a restarted one continues");
-    clients.map(|client| scene.java.call("end_push", json!({"client": client})));
+    for client in clients {
+        scene.java.call("end_push", json!({"client": client}));
+    }
     format!("120 sent, {} and {} received", all[0].len(), all[1].len())
 }
 
@@ -128,9 +130,10 @@ pub(crate) fn an_idle_consumer_has_a_message_soon(scene: &Scene) -> String {
     for round in 0..WARM_UP + 20 {
         // Nobody can see from outside that all its pulls are held again; this is long enough for it.
         thread::sleep(Duration::from_millis(200));
-        scene.send(&producer, "sync", "idle", &[json!({"text": round.to_string()})]);
+        let sent = json!({"text": round.to_string()});
+        scene.send(&producer, "sync", "idle", &[sent.clone()]);
         let message = scene.java.until("the message", &["idle"], |lines| {
-            lines[0].iter().find(|line| line["text"] == round.to_string()).cloned()
+            lines[0].iter().find(|line| line["text"] == sent["text"]).cloned()
         });
         late.push(number(&message, "at") - number(&message, "born"));
     }

@@ -20,7 +20,6 @@ pub(crate) type Place = (i64, i64);
 pub(crate) struct Scene {
     pub(crate) java: Java,
     pub(crate) site: Site,
-    pub(crate) version: Version,
 }
 
 /// A broker on a store of its own.
@@ -80,7 +79,7 @@ impl Scene {
     pub(crate) fn new(version: Version, flags: &[&str]) -> Self {
         let site = Site::new(&[]);
         let java = Java::start(version, flags, site.folder.path());
-        Self { java, site, version }
+        Self { java, site }
     }
 
     /// Stops the broker, which must still be well.

@@ -19,6 +19,7 @@ fn old_queue(store: &Path) {
         let body = format!("old-{number} {}", " ".repeat(100_000));
         store.put(Message::new("old").queue(0).body(body.as_bytes())).unwrap();
     }
+    store.flush().unwrap();
     assert_eq!(store.delete_before(LogOffset::new(FILE_BYTES)).unwrap(), 1);
     assert!(store.queue("old", 0).range().unwrap().start.get() > 0);
     store.close().unwrap();

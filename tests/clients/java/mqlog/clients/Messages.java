@@ -66,7 +66,7 @@ final class Messages {
             .fluentPut("size", body.length).fluentPut("crc", crc.getValue()).fluentPut("flag", message.getFlag())
             .fluentPut("tags", message.getTags()).fluentPut("keys", message.getKeys())
             .fluentPut("properties", message.getProperties()).fluentPut("msg_id", message.getMsgId())
-            .fluentPut("sys_flag", message.getSysFlag()).fluentPut("born", message.getBornTimestamp())
+            .fluentPut("stored_crc", message.getBodyCRC()).fluentPut("born", message.getBornTimestamp())
             .fluentPut("stored", message.getStoreTimestamp())
             .fluentPut("tries", message.getReconsumeTimes());
     }
