@@ -115,7 +115,8 @@ pub(crate) fn results(mut answer: Value) -> Vec<Value> {
 }
 
 pub(crate) fn producer(java: &Java, site: &Site, of: &str, options: Value) -> String {
-    let name = format!("producer-{of}");
+    // It is the name of a group as well.
+    let name = format!("producer-{}", of.replace('.', "-"));
     java.call("producer", with(json!({"client": name, "namesrv": site.namesrv()}), options));
     name
 }

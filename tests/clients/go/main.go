@@ -37,14 +37,6 @@ func run(namesrv, topic, countText string) error {
 	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
-	if err := send(out, namesrv, topic, count); err != nil {
-		return err
-	}
-	return consume(out, namesrv, topic, 2*count)
-}
-
-// send sends count messages by sync sends, and as many one-way.
-func send(out *bufio.Writer, namesrv, topic string, count int) error {
 	sender, err := rocketmq.NewProducer(producer.WithNameServer([]string{namesrv}), producer.WithGroupName(group))
 	if err != nil {
 		return err
@@ -52,6 +44,19 @@ func send(out *bufio.Writer, namesrv, topic string, count int) error {
 	if err := sender.Start(); err != nil {
 		return err
 	}
+	if err := send(out, sender, topic, count); err != nil {
+		return err
+	}
+	if err := consume(out, namesrv, topic, 2*count); err != nil {
+		return err
+	}
+	// Not earlier: this client does not mark one-way sends, so they are answered, and who closes a connection whose answers
+	// are unread loses what the system has not sent yet.
+	return sender.Shutdown()
+}
+
+// send sends count messages by sync sends, and as many one-way.
+func send(out *bufio.Writer, sender rocketmq.Producer, topic string, count int) error {
 	for number := 0; number < count; number++ {
 		text := fmt.Sprintf("sync-%d", number)
 		message := primitive.NewMessage(topic, []byte(text)).WithTag("go").WithKeys([]string{text})
@@ -73,7 +78,7 @@ func send(out *bufio.Writer, namesrv, topic string, count int) error {
 			return err
 		}
 	}
-	return sender.Shutdown()
+	return nil
 }
 
 // consume receives until there are count messages, and a moment longer.
