@@ -96,12 +96,6 @@ impl Java {
         let mut said = self.inbox.said.lock().unwrap();
         loop {
             if let Some(found) = look(&mut said) {
-                if begun.elapsed().as_secs() > 8 {
-                    crate::say(&format!("SLOW {:?} {what}", begun.elapsed()));
-                    if what.contains("messages at") {
-                        std::process::abort();
-                    }
-                }
                 return found;
             }
             assert!(!said.is_over, "Java has ended, waiting for: {what}");

@@ -89,7 +89,7 @@ fn run(version: Version, scene: &Scene, (name, case): Case) -> Result<(), &'stat
 fn java_client(version: Version) {
     let Some(_turn) = turn(&format!("the Java client {}", version.name())) else { return };
     let scene = Scene::new(version, &[]);
-    let mut failed: Vec<&str> = Vec::new();
+    let mut failed: Vec<&str> = run(version, &scene, ALONE).err().into_iter().collect();
     thread::scope(|scope| {
         let running: Vec<_> = CASES
             .map(|case| {

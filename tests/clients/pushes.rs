@@ -131,7 +131,7 @@ pub(crate) fn an_idle_consumer_has_a_message_soon(scene: &Scene) -> String {
         // Nobody can see from outside that all its pulls are held again; this is long enough for it.
         thread::sleep(Duration::from_millis(200));
         let sent = json!({"text": round.to_string()});
-        scene.send(&producer, "sync", "idle", &[sent.clone()]);
+        scene.send(&producer, "sync", "idle", std::slice::from_ref(&sent));
         let message = scene.java.until("the message", &["idle"], |lines| {
             lines[0].iter().find(|line| line["text"] == sent["text"]).cloned()
         });

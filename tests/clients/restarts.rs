@@ -22,7 +22,7 @@ fn killed_while_sending(scene: &Scene, flush: &str) -> String {
     let topic = format!("restarts-{flush}");
     let producers = ["a", "b"].map(|name| producer(java, &site, &format!("{topic}-{name}"), json!({})));
     java.call("create_topic", json!({"client": producers[0], "topic": topic, "queues": 4}));
-    push(java, &site, &topic, &topic, &topic, json!({"heartbeat_ms": 500}));
+    push(java, &site, &topic, &topic, &topic, json!({}));
     let clients = [producers[0].as_str(), producers[1].as_str()];
     let acknowledged = || clients.map(|client| java.unasked(client).len()).iter().sum::<usize>();
     let failures: i64 = thread::scope(|scope| {

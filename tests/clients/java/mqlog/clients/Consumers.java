@@ -18,6 +18,12 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Commands about push consumers. */
 final class Consumers {
+    /**
+     * A client whose queues changed pulls with a newer version of its subscription, which the broker must have heard of by a heartbeat.
+     * While the client sends another heartbeat it leaves that one out, and is refused until the next: with its default up to 30 seconds.
+     */
+    static final int HEARTBEAT_MS = 1000;
+
     private final Map<String, DefaultMQPushConsumer> consumers = new ConcurrentHashMap<>();
 
     /** Null if it is no command of this kind. */
@@ -41,9 +47,7 @@ final class Consumers {
         consumer.setAllocateMessageQueueStrategy(new Told(name));
         // What was consumed is noted before the end.
         consumer.setAwaitTerminationMillisWhenShutdown(5000);
-        if (call.containsKey("heartbeat_ms")) {
-            consumer.setHeartbeatBrokerInterval(call.getIntValue("heartbeat_ms"));
-        }
+        consumer.setHeartbeatBrokerInterval(HEARTBEAT_MS);
         if (call.getBooleanValue("broadcast")) {
             Version.broadcast(consumer);
         }

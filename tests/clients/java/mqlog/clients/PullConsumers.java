@@ -35,6 +35,7 @@ final class PullConsumers {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(call.getString("group"));
         consumer.setNamesrvAddr(call.getString("namesrv"));
         consumer.setInstanceName(name);
+        consumer.setHeartbeatBrokerInterval(Consumers.HEARTBEAT_MS);
         consumer.setAutoCommit(false);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         if (call.containsKey("tags")) {
