@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use crate::process::Broker;
+
 /// Nothing takes longer, unless a test says so.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
@@ -118,6 +120,12 @@ pub(crate) struct Client {
     /// Frames that came while another one was waited for.
     early: Vec<Frame>,
     pub(crate) form: Form,
+}
+
+impl Broker {
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
 }
 
 impl Client {

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, LIMIT};
 use crate::example::example;
+
+/// So long it may take to stop.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A running broker, killed when it is dropped.
 #[derive(Debug)]
@@ -42,10 +44,6 @@ impl Broker {
             panic!("no ready line but {line:?}; errors: {told}");
         };
         Self { child, errors, namesrv, address, ready_after }
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        Client::connect(self.address)
     }
 
     /// Kills it, as a crash does.

@@ -8,9 +8,15 @@
 #[cfg(unix)]
 mod check;
 #[cfg(unix)]
+#[path = "../common/maven.rs"]
+mod maven;
+#[cfg(unix)]
 mod mqlog;
 #[cfg(unix)]
 mod process;
+#[cfg(unix)]
+#[path = "../common/program.rs"]
+mod program;
 #[cfg(unix)]
 mod random;
 #[cfg(unix)]

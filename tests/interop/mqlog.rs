@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::{create, json_lines, name, run, text};
+use crate::process::json_lines;
+use crate::program::{create, name, run, text};
 
 /// An acknowledgement takes milliseconds.
 const ACK_LIMIT: Duration = Duration::from_secs(60);

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::check::{Keys, at, shorten_hosts};
-use crate::process::{json_lines, run};
+use crate::maven::{Version, classpath, compile};
+use crate::process::json_lines;
+use crate::program::run;
 
 /// What 4.9.8 needs of newer versions of Java to let go of its mappings.
 const JAVA_FLAGS: [&str; 8] = [
@@ -21,24 +23,9 @@ const JAVA_FLAGS: [&str; 8] = [
     "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Version {
-    V498,
-    V533,
-}
-
-impl Version {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::V498 => "4.9.8",
-            Self::V533 => "5.3.3",
-        }
-    }
-
-    /// 4.9.8 keeps a record CRC, but adds none.
-    pub(crate) fn adds_record_crc(self, option: bool) -> bool {
-        option && self == Self::V533
-    }
+/// 4.9.8 keeps a record CRC, but adds none.
+pub(crate) fn adds_record_crc(version: Version, option: bool) -> bool {
+    option && version == Version::V533
 }
 
 /// What the tool printed.
@@ -58,12 +45,10 @@ pub(crate) fn tool(
     words: &[String],
     scratch: &Path,
 ) -> Result<Lines, String> {
-    let classes = classes()?.join(format!("store-{}", version.name()));
-    let classpath = crate::process::text(&classes.join("classpath.txt"))?;
     let mut java = Command::new("java");
     // Java makes names of files as the locale says.
     java.env("LC_ALL", "C.UTF-8").args(JAVA_FLAGS);
-    java.arg("-cp").arg(format!("{}:{}", classes.join("classes").display(), classpath.trim()));
+    java.arg("-cp").arg(classpath(classes()?, &format!("store-{}", version.name()))?);
     java.arg("mqlog.interop.Tool").arg(command).arg(store).args(words);
     let output = run(&mut java, scratch)?.ok().map_err(|error| format!("RocketMQ {}: {error}", version.name()))?;
     sort(json_lines(&output)?)
@@ -107,16 +92,5 @@ fn sort(rows: Vec<Value>) -> Result<Lines, String> {
 /// Builds the tool for both versions, once; gives the folder with its classes.
 fn classes() -> Result<&'static Path, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT.get_or_init(build).as_ref().map(PathBuf::as_path).map_err(Clone::clone)
-}
-
-fn build() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-java");
-    std::fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
-    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/pom.xml");
-    let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "compile", "-f"]).arg(pom).arg(format!("-Dinterop.target={}", target.display()));
-    let output = run(&mut maven, &target)?;
-    // Maven says what is wrong on standard output.
-    if output.code == Some(0) { Ok(target) } else { Err(format!("{}\n{}", output.failure(), output.stdout)) }
+    BUILT.get_or_init(|| compile("interop")).as_ref().map(PathBuf::as_path).map_err(Clone::clone)
 }

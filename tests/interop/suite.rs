@@ -1,19 +1,20 @@
 //! The cases: two versions of RocketMQ, the record CRC on and off, both ways, closed and killed.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::check::{self, Expected, Fields, Keys};
+use crate::maven::{self, Version};
 use crate::mqlog::{self, End};
-use crate::process::contents;
+use crate::process::{contents, json_lines};
+use crate::program::{run, text};
 use crate::random::{Random, Unit, units};
-use crate::rocketmq::{self, Lines, Version};
+use crate::rocketmq::{self, Lines};
 
 /// Small files, so that the log, each queue and the index have several.
 const LOG_FILE_BYTES: u64 = 1 << 20;
@@ -36,25 +37,11 @@ const UNIQUE_KEYS: usize = 30;
 
 /// Whether the suite is to run; says why if not.
 fn enabled(test: &str) -> bool {
-    let wanted = std::env::var_os("MQLOG_INTEROP").is_some_and(|value| value == "1");
-    let mut maven = Command::new("mvn");
-    maven.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let maven = maven.status().is_ok_and(|status| status.success());
-    assert!(
-        maven || !wanted,
-        "MQLOG_INTEROP=1 asks for the interop suite, but there is no Maven (mvn) to fetch RocketMQ with"
-    );
-    if !wanted {
-        let maven = if maven { "" } else { ", and there is no Maven (mvn)" };
-        say(&format!("skipped {test}: MQLOG_INTEROP=1 is not set{maven}"));
-    }
-    wanted
+    maven::enabled("interop", "MQLOG_INTEROP", test)
 }
 
-/// Prints past the test harness, which would keep the output of a passing test to itself.
 fn say(line: &str) {
-    // Nobody is there to hear that it failed.
-    let _written = writeln!(std::io::stderr(), "interop: {line}");
+    maven::say("interop", line);
 }
 
 /// One store, and who reads and writes it.
@@ -106,7 +93,7 @@ impl Case {
 
     /// What RocketMQ acknowledged.
     fn expected_of(&self, acknowledged: &[Value]) -> Vec<Expected> {
-        let record_crc = self.version.adds_record_crc(self.record_crc);
+        let record_crc = rocketmq::adds_record_crc(self.version, self.record_crc);
         let fields = acknowledged.iter().filter_map(Value::as_object);
         fields.map(|fields| Expected { fields: fields.clone(), record_crc }).collect()
     }
@@ -385,15 +372,15 @@ fn read_golden(golden: &Path, version: Version, store: &str) -> Result<usize, St
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
     let mut tar = Command::new("tar");
     tar.arg("-xzf").arg(golden.join(format!("{store}.tar.gz"))).arg("-C").arg(folder.path());
-    crate::process::run(&mut tar, folder.path())?.ok()?;
+    run(&mut tar, folder.path())?.ok()?;
     let sizes = ["--commit-log-file-bytes", "262144", "--queue-file-entries", "50", "--index-slots", "1000"];
     let words: Vec<String> =
         sizes.iter().chain(&["--index-entries", "1500", "--kill"]).map(ToString::to_string).collect();
     let lines = rocketmq::tool(version, "read", &folder.path().join(store), &words, folder.path())?;
 
     let expected = |kind: &str| {
-        let text = crate::process::text(&golden.join(format!("{store}.{kind}.jsonl")))?;
-        crate::process::json_lines(&text)
+        let text = text(&golden.join(format!("{store}.{kind}.jsonl")))?;
+        json_lines(&text)
     };
     let compared = check::same_log(&expected("log")?, &lines.log)?;
     let entries: Vec<Value> = expected("queues")?.into_iter().filter(|line| line.get("min").is_none()).collect();
