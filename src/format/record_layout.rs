@@ -267,9 +267,8 @@ impl CrcProperty {
     /// Looks at the last 20 bytes of encoded properties.
     ///
     /// Bytes that are right in every fixed place count whatever stands before them, so that no flipped bit before them
-    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own. Zeros to
-    /// the end count too: what a crash or a cut file takes from a record's end reads as zeros, and no client ends its
-    /// properties so.
+    /// takes the CRC away from a record. Bytes that are nearly right count if they are a property of their own, and so do
+    /// a beginning of it and then zeros: what a crash or a cut file takes from a record's end reads as zeros.
     pub fn of(properties: &[u8]) -> Self {
         let Some((before, property)) = properties.split_last_chunk::<CRC_PROPERTY_BYTES>() else {
             return Self::Absent;
@@ -281,7 +280,7 @@ impl CrcProperty {
         match wrong {
             0 => digits_value(&property[CRC_DIGITS]).map_or(Self::Damaged, Self::Present),
             1 | 2 if is_own => Self::Damaged,
-            _ if is_cut(property) && (is_own || property[0] == 0) => Self::Damaged,
+            _ if is_own && is_cut(property) => Self::Damaged,
             _ => Self::Absent,
         }
     }
