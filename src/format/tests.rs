@@ -403,7 +403,7 @@ fn a_record_that_ends_with_zeros_has_lost_its_crc() {
     assert_eq!(CrcProperty::of(whole), CrcProperty::Present(1_098_765_432));
     // Somebody's value may end with zeros.
     for absent in
-        [&[0; 40][..], b"a\x01a value that ends so\0\x02"[..], b"a\x01another without separator\0", b"short\0\0"]
+        [&[0; 40][..], &b"a\x01a value that ends so\0\x02"[..], b"a\x01another without separator\0", b"short\0\0"]
     {
         assert_eq!(CrcProperty::of(absent), CrcProperty::Absent);
     }

@@ -327,3 +327,30 @@ impl Shared {
         self.dispatcher.compare(&selection, range, &mut |_| Ok(())).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::Drive;
+    use crate::message::Message;
+    use crate::options::StoreOptions;
+
+    #[test]
+    fn messages_whose_files_have_just_gone_are_being_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(dir.path()).log_file_bytes(4096).drive(Drive::Manual);
+        let store = MessageStore::open(options).unwrap();
+        for _ in 0..SCAN_ENTRIES + 100 {
+            store.put(Message::new("t")).unwrap();
+        }
+        let end = store.flush().unwrap();
+        store.topics().unwrap();
+        // A deletion begins with the log's files; this reader comes before it gets to the queues.
+        store.shared.log.delete_before(end).unwrap();
+        let get = |from| store.get("t", 0, from, GetLimits::default(), &TagFilter::all()).unwrap();
+        let got = get(QueueOffset::ZERO);
+        let next = QueueOffset::new(SCAN_ENTRIES as u64);
+        assert_eq!((got.status, got.messages.len(), got.next), (GetStatus::MessageWasRemoving, 0, next));
+        assert_eq!(get(next).status, GetStatus::Found);
+    }
+}
