@@ -111,6 +111,9 @@ mod side;
 mod store;
 mod sync;
 mod view;
+#[cfg(test)]
+#[path = "../tests/common/watched_disk.rs"]
+mod watched_disk;
 
 pub use clock::{Clock, SystemClock};
 pub use commit_log::{Appended, CommitLog, LogScan, ReadMode, ScanItem};

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 
 use super::*;
-use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
+use crate::disk::{OpenMode, Storage};
 use crate::error::{Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::{LogOffset, QueueOffset};
 use crate::side::QueueState;
+use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 
 const PER_FILE: u32 = 7;
 const TOPIC: &str = "orders";
@@ -359,7 +360,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mortal = Mortal::new();
-        let dying = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+        let dying = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
         let dying = dying.get_or_create(TOPIC, 0).unwrap();
         let mut model = Model::default();
         let entries = model.append(from, first);
@@ -486,109 +487,49 @@ proptest! {
 }
 
 /// A disk that does nothing any more after a number of changes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Mortal {
-    left: Arc<AtomicU64>,
-    refuses_syncs: Arc<AtomicBool>,
-    synced: Arc<Mutex<Vec<PathBuf>>>,
+    left: AtomicU64,
+    refuses_syncs: AtomicBool,
+    synced: Mutex<Vec<PathBuf>>,
 }
 
 impl Mortal {
-    fn new() -> Self {
-        let mortal = Self::default();
-        mortal.left.store(u64::MAX, Ordering::SeqCst);
-        mortal
-    }
-
-    fn sync(&self, path: &Path) -> io::Result<()> {
-        if self.refuses_syncs.load(Ordering::SeqCst) {
-            return Err(io::Error::other("no sync"));
-        }
-        self.synced.lock().unwrap().push(path.to_path_buf());
-        Ok(())
+    fn new() -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(u64::MAX), ..Self::default() })
     }
 
     fn synced(&self) -> Vec<PathBuf> {
         std::mem::take(&mut self.synced.lock().unwrap())
     }
+}
 
-    fn change(&self) -> io::Result<()> {
-        let live = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        live.map(drop).map_err(|_| io::Error::other("the process is dead"))
+impl Watch for Mortal {
+    fn answer(&self, call: &Call<'_>, path: &Path) -> Answer {
+        match call {
+            Call::Sync | Call::SyncDir if self.refuses_syncs.load(Ordering::SeqCst) => {
+                return Answer::Fail(io::Error::other("no sync"));
+            }
+            Call::Sync | Call::SyncDir => {
+                self.synced.lock().unwrap().push(path.to_owned());
+                return Answer::Go;
+            }
+            Call::Open(OpenMode::Create) | Call::CreateDirAll | Call::Rename | Call::RemoveFile => {}
+            Call::SetLen | Call::Allocate(_) | Call::WriteAt(_) => {}
+            _ => return Answer::Go,
+        }
+        let dead = io::Error::other("the process is dead");
+        match (self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)), call) {
+            (Err(_), _) => Answer::Fail(dead),
+            // The last write of a dying process is half done.
+            (Ok(1), Call::WriteAt(bytes)) => Answer::Tear(bytes.len() / 2, dead),
+            (Ok(_), _) => Answer::Go,
+        }
     }
 }
 
-#[derive(Debug)]
-struct MortalFile(Mortal, Arc<dyn DiskFile>, PathBuf);
-
-impl Disk for Mortal {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if mode == OpenMode::Create {
-            self.change()?;
-        }
-        Ok(Arc::new(MortalFile(self.clone(), RealDisk.open(path, mode)?, path.to_path_buf())))
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.change()?;
-        RealDisk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sync(dir)?;
-        RealDisk.sync_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change()?;
-        RealDisk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.change()?;
-        RealDisk.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
-    }
-    fn info(&self, path: &Path) -> io::Result<FileInfo> {
-        RealDisk.info(path)
-    }
-    fn maps_safely(&self, dir: &Path) -> bool {
-        RealDisk.maps_safely(dir)
-    }
-}
-
-impl DiskFile for MortalFile {
-    fn info(&self) -> io::Result<FileInfo> {
-        self.1.info()
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.change()?;
-        self.1.set_len(bytes)
-    }
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.change()?;
-        self.1.allocate(range)
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.1.read_at(buffer, position)
-    }
-    /// The last write of a dying process is half done.
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.0.change()?;
-        if self.0.left.load(Ordering::SeqCst) > 0 {
-            return self.1.write_at(bytes, position);
-        }
-        self.1.write_at(&bytes[..bytes.len() / 2], position)?;
-        Err(io::Error::other("the process is dead"))
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync(&self.2)?;
-        self.1.sync()
-    }
-    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-        self.1.map(bytes, mode)
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.1.try_lock()
-    }
+fn mortal_storage(mortal: &Arc<Mortal>) -> Storage {
+    Storage::new(Arc::new(WatchedDisk(Arc::clone(mortal))))
 }
 
 #[test]
@@ -597,7 +538,7 @@ fn a_crash_while_files_are_removed_leaves_no_gap() {
         for deletes in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let mortal = Mortal::new();
-            let queue = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+            let queue = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
             let queue = queue.get_or_create(TOPIC, 0).unwrap();
             queue.append(at(0), &run(0..28)).unwrap();
             mortal.left.store(alive, Ordering::SeqCst);
@@ -615,7 +556,7 @@ fn a_crash_while_files_are_removed_leaves_no_gap() {
 fn a_sync_covers_every_file_and_every_new_name() {
     let dir = tempfile::tempdir().unwrap();
     let mortal = Mortal::new();
-    let queue = table_with(dir.path(), Storage::new(Arc::new(mortal.clone())), PER_FILE);
+    let queue = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
     let queue = queue.get_or_create(TOPIC, 0).unwrap();
     queue.append(at(3), &run(0..14)).unwrap();
     mortal.refuses_syncs.store(true, Ordering::SeqCst);

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::error::Error;
+use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 
 /// The real disk, with a journal of what was asked of it; one kind of operation fails when told.
 #[derive(Debug, Clone, Default)]
@@ -28,103 +29,40 @@ impl FailingDisk {
     }
 
     pub(crate) fn storage(&self) -> Storage {
-        Storage::new(Arc::new(self.clone()))
+        Storage::new(Arc::new(WatchedDisk(Arc::clone(&self.0))))
     }
 
     fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn note(&self, operation: &'static str, path: &Path) -> io::Result<()> {
-        let mut journal = self.journal();
+impl Watch for Mutex<Journal> {
+    fn answer(&self, call: &Call<'_>, path: &Path) -> Answer {
+        let operation = match call {
+            Call::Open(_) => "open",
+            Call::CreateDirAll => "create_dir_all",
+            Call::SyncDir => "sync_dir",
+            Call::Rename => "rename",
+            Call::RemoveFile => "remove_file",
+            Call::List => "list",
+            Call::Info => "info",
+            Call::FileInfo => "file info",
+            Call::SetLen => "set_len",
+            Call::Allocate(_) => "allocate",
+            Call::ReadAt => "read_at",
+            Call::WriteAt(_) => "write_at",
+            Call::Sync => "sync",
+            Call::Map => "map",
+            Call::TryLock => "try_lock",
+        };
+        let mut journal = self.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, kind)) = journal.fails.filter(|(fails, _)| *fails == operation) {
-            return Err(kind.into());
+            return Answer::Fail(kind.into());
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         journal.done.push(format!("{operation} {name}"));
-        Ok(())
-    }
-}
-
-impl Disk for FailingDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        self.note("open", path)?;
-        Ok(Arc::new(FailingFile { disk: self.clone(), path: path.to_path_buf(), file: RealDisk.open(path, mode)? }))
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.note("create_dir_all", dir).and_then(|()| RealDisk.create_dir_all(dir))
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.note("sync_dir", dir).and_then(|()| RealDisk.sync_dir(dir))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("rename", from).and_then(|()| RealDisk.rename(from, to))
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.note("remove_file", path).and_then(|()| RealDisk.remove_file(path))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        self.note("list", dir).and_then(|()| RealDisk.list(dir))
-    }
-
-    fn info(&self, path: &Path) -> io::Result<FileInfo> {
-        self.note("info", path).and_then(|()| RealDisk.info(path))
-    }
-
-    fn maps_safely(&self, dir: &Path) -> bool {
-        RealDisk.maps_safely(dir)
-    }
-}
-
-#[derive(Debug)]
-struct FailingFile {
-    disk: FailingDisk,
-    path: std::path::PathBuf,
-    file: Arc<dyn DiskFile>,
-}
-
-impl FailingFile {
-    fn note(&self, operation: &'static str) -> io::Result<()> {
-        self.disk.note(operation, &self.path)
-    }
-}
-
-impl DiskFile for FailingFile {
-    fn info(&self) -> io::Result<FileInfo> {
-        self.note("file info").and_then(|()| self.file.info())
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.note("set_len").and_then(|()| self.file.set_len(bytes))
-    }
-
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.note("allocate").and_then(|()| self.file.allocate(range))
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.note("read_at").and_then(|()| self.file.read_at(buffer, position))
-    }
-
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.note("write_at").and_then(|()| self.file.write_at(bytes, position))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.note("sync").and_then(|()| self.file.sync())
-    }
-
-    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-        self.note("map").and_then(|()| self.file.map(bytes, mode))
-    }
-
-    fn try_lock(&self) -> io::Result<bool> {
-        self.note("try_lock").and_then(|()| self.file.try_lock())
+        Answer::Go
     }
 }
 

@@ -577,92 +577,35 @@ mod disk {
     //! A disk that is full, or that fails to sync, when it is told to.
 
     use std::io;
-    use std::ops::Range;
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::sets::{contents, offset, open_on};
-    use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
+    use crate::disk::Storage;
+    use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 
-    #[derive(Debug, Clone, Default)]
-    struct Faulty {
-        is_full: Arc<AtomicBool>,
-        fails_to_sync: Arc<AtomicBool>,
+    #[derive(Debug, Default)]
+    struct Faults {
+        is_full: AtomicBool,
+        fails_to_sync: AtomicBool,
     }
 
-    impl Faulty {
-        fn room(&self) -> io::Result<()> {
-            if self.is_full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-        }
-    }
-
-    impl Disk for Faulty {
-        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-            Ok(Arc::new(FaultyFile { disk: self.clone(), file: RealDisk.open(path, mode)? }))
-        }
-        fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-            RealDisk.create_dir_all(dir)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            RealDisk.sync_dir(dir)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            RealDisk.rename(from, to)
-        }
-        fn remove_file(&self, path: &Path) -> io::Result<()> {
-            RealDisk.remove_file(path)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-            RealDisk.list(dir)
-        }
-        fn info(&self, path: &Path) -> io::Result<FileInfo> {
-            RealDisk.info(path)
-        }
-        fn maps_safely(&self, dir: &Path) -> bool {
-            RealDisk.maps_safely(dir)
-        }
-    }
-
-    #[derive(Debug)]
-    struct FaultyFile {
-        disk: Faulty,
-        file: Arc<dyn DiskFile>,
-    }
-
-    impl DiskFile for FaultyFile {
-        fn info(&self) -> io::Result<FileInfo> {
-            self.file.info()
-        }
-        fn set_len(&self, bytes: u64) -> io::Result<()> {
-            self.file.set_len(bytes)
-        }
-        fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-            self.disk.room().and_then(|()| self.file.allocate(range))
-        }
-        fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-            self.file.read_at(buffer, position)
-        }
-        /// A part may have been written when the disk turns out to be full.
-        fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-            if self.disk.room().is_err() {
-                self.file.write_at(&bytes[..bytes.len() / 3], position)?;
-            }
-            self.disk.room().and_then(|()| self.file.write_at(bytes, position))
-        }
-        fn sync(&self) -> io::Result<()> {
-            if self.disk.fails_to_sync.load(Ordering::Relaxed) {
-                Err(io::ErrorKind::Other.into())
-            } else {
-                self.file.sync()
+    impl Watch for Faults {
+        fn answer(&self, call: &Call<'_>, _path: &Path) -> Answer {
+            let (is_full, full) = (self.is_full.load(Ordering::Relaxed), io::ErrorKind::StorageFull.into());
+            match call {
+                Call::Allocate(_) if is_full => Answer::Fail(full),
+                // A part may have been written when the disk turns out to be full.
+                Call::WriteAt(bytes) if is_full => Answer::Tear(bytes.len() / 3, full),
+                Call::Sync if self.fails_to_sync.load(Ordering::Relaxed) => Answer::Fail(io::ErrorKind::Other.into()),
+                _ => Answer::Go,
             }
         }
-        fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-            self.file.map(bytes, mode)
-        }
-        fn try_lock(&self) -> io::Result<bool> {
-            self.file.try_lock()
-        }
+    }
+
+    fn storage(faults: &Arc<Faults>) -> Storage {
+        Storage::new(Arc::new(WatchedDisk(Arc::clone(faults))))
     }
 
     fn files_in(dir: &Path) -> usize {
@@ -672,9 +615,8 @@ mod disk {
     #[test]
     fn a_full_disk_loses_nothing_and_the_put_can_be_repeated() {
         let (dir, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let disk = Faulty::default();
-        let (set, expected) =
-            (open_on(Storage::new(Arc::new(disk.clone())), dir.path()), open_on(Storage::real(), plain.path()));
+        let disk = Arc::new(Faults::default());
+        let (set, expected) = (open_on(storage(&disk), dir.path()), open_on(Storage::real(), plain.path()));
         let keys = |n: u64| [format!("unique{n}"), format!("key{}", n % 7), "Aa".into()];
         let mut failures = 0;
         for n in 0..15_000 {
@@ -702,8 +644,8 @@ mod disk {
     #[test]
     fn after_a_failed_sync_every_later_one_fails() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Faulty::default();
-        let set = open_on(Storage::new(Arc::new(disk.clone())), dir.path());
+        let disk = Arc::new(Faults::default());
+        let set = open_on(storage(&disk), dir.path());
         set.put("T", ["a"], offset(0), 1).unwrap();
         disk.fails_to_sync.store(true, Ordering::Relaxed);
         set.sync().unwrap_err();

@@ -1,6 +1,5 @@
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk};
 use crate::error::Error;
+use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 
 fn side() -> (TempDir, SideFolder) {
     let dir = tempfile::tempdir().unwrap();
@@ -26,79 +25,27 @@ struct Faults {
     syncs: AtomicUsize,
 }
 
-#[derive(Debug)]
-struct FaultyDisk(Arc<Faults>);
-
-#[derive(Debug)]
-struct FaultyFile(Arc<Faults>, Arc<dyn DiskFile>);
-
-impl Disk for FaultyDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(FaultyFile(Arc::clone(&self.0), RealDisk.open(path, mode)?)))
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
-    }
-    fn info(&self, path: &Path) -> io::Result<FileInfo> {
-        RealDisk.info(path)
-    }
-    fn maps_safely(&self, dir: &Path) -> bool {
-        RealDisk.maps_safely(dir)
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn info(&self) -> io::Result<FileInfo> {
-        self.1.info()
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.1.set_len(bytes)
-    }
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.1.allocate(range)
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.1.read_at(buffer, position)
-    }
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        if self.0.fails_write.load(Ordering::Relaxed) {
+impl Watch for Faults {
+    fn answer(&self, call: &Call<'_>, _path: &Path) -> Answer {
+        match call {
             // A disk that fills up in the middle of a write keeps the part before.
-            self.1.write_at(&bytes[..bytes.len() / 2], position)?;
-            return Err(io::ErrorKind::StorageFull.into());
+            Call::WriteAt(bytes) if self.fails_write.load(Ordering::Relaxed) => {
+                Answer::Tear(bytes.len() / 2, io::ErrorKind::StorageFull.into())
+            }
+            Call::Sync if self.fails_sync.load(Ordering::Relaxed) => Answer::Fail(io::Error::other("a bad disk")),
+            Call::Sync => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                Answer::Go
+            }
+            _ => Answer::Go,
         }
-        self.1.write_at(bytes, position)
-    }
-    fn sync(&self) -> io::Result<()> {
-        if self.0.fails_sync.load(Ordering::Relaxed) {
-            return Err(io::Error::other("a bad disk"));
-        }
-        self.0.syncs.fetch_add(1, Ordering::Relaxed);
-        self.1.sync()
-    }
-    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-        self.1.map(bytes, mode)
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.1.try_lock()
     }
 }
 
 fn faulty_side() -> (TempDir, SideFolder, Arc<Faults>) {
     let dir = tempfile::tempdir().unwrap();
     let faults = Arc::new(Faults::default());
-    let side = SideFolder::new(Storage::new(Arc::new(FaultyDisk(Arc::clone(&faults)))), dir.path());
+    let side = SideFolder::new(Storage::new(Arc::new(WatchedDisk(Arc::clone(&faults)))), dir.path());
     side.create().unwrap();
     (dir, side, faults)
 }

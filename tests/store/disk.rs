@@ -1,12 +1,11 @@
 //! A real disk on which chosen calls fail.
 
 use std::io;
-use std::ops::Range;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use mqlog::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk};
+use crate::watched_disk::{Answer, Call, Watch};
 
 /// Which calls fail.
 #[derive(Debug, Default)]
@@ -16,22 +15,6 @@ pub(crate) struct Faults {
     /// Syncs of log files fail.
     pub(crate) no_sync: AtomicBool,
     pub(crate) failed: AtomicU64,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FaultyDisk(pub(crate) Arc<Faults>);
-
-#[derive(Debug)]
-struct FaultyFile {
-    inner: Arc<dyn DiskFile>,
-    path: String,
-    faults: Arc<Faults>,
-}
-
-#[derive(Debug)]
-struct FaultyMapping {
-    inner: Box<dyn Mapping>,
-    faults: Arc<Faults>,
 }
 
 /// A log file keeps the path that it was made under.
@@ -62,81 +45,17 @@ impl Faults {
     }
 }
 
-impl Disk for FaultyDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let inner = RealDisk.open(path, mode)?;
-        Ok(Arc::new(FaultyFile { inner, path: path.display().to_string(), faults: Arc::clone(&self.0) }))
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
-    }
-    fn info(&self, path: &Path) -> io::Result<FileInfo> {
-        RealDisk.info(path)
-    }
-    fn maps_safely(&self, dir: &Path) -> bool {
-        RealDisk.maps_safely(dir)
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn info(&self) -> io::Result<FileInfo> {
-        self.inner.info()
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.inner.set_len(bytes)
-    }
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.faults.check_space(&self.path)?;
-        self.inner.allocate(range)
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, position)
-    }
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        // A log file's blocks are there before anything but zeros is written.
-        if !is_log_file(&self.path) || bytes.iter().all(|byte| *byte == 0) {
-            self.faults.check_space(&self.path)?;
+impl Watch for Faults {
+    fn answer(&self, call: &Call<'_>, path: &Path) -> Answer {
+        let path = path.display().to_string();
+        match call {
+            Call::Allocate(_) => self.check_space(&path).into(),
+            // A log file's blocks are there before anything but zeros is written.
+            Call::WriteAt(bytes) if !is_log_file(&path) || bytes.iter().all(|byte| *byte == 0) => {
+                self.check_space(&path).into()
+            }
+            Call::Sync => self.check_sync(&path).into(),
+            _ => Answer::Go,
         }
-        self.inner.write_at(bytes, position)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.faults.check_sync(&self.path)?;
-        self.inner.sync()
-    }
-    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-        Ok(Box::new(FaultyMapping { inner: self.inner.map(bytes, mode)?, faults: Arc::clone(&self.faults) }))
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.inner.try_lock()
-    }
-}
-
-// SAFETY: pointer, length and what is written are those of the mapping inside, which keeps the promise.
-unsafe impl Mapping for FaultyMapping {
-    fn as_mut_ptr(&self) -> *mut u8 {
-        self.inner.as_mut_ptr()
-    }
-    fn bytes(&self) -> usize {
-        self.inner.bytes()
-    }
-    fn flush(&self, range: Range<usize>) -> io::Result<()> {
-        // Only log files are mapped.
-        self.faults.check_sync("/commitlog/00000000000000000000")?;
-        self.inner.flush(range)
-    }
-    fn populate(&self, range: Range<usize>) {
-        self.inner.populate(range);
     }
 }

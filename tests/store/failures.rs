@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore, QueueOffset};
 
 use crate::common::{check_store, fast_dir, small};
-use crate::disk::FaultyDisk;
+use crate::disk::Faults;
+use crate::watched_disk::WatchedDisk;
 use crate::{get, open};
 
 #[test]
@@ -16,8 +17,8 @@ fn appends_resume_when_space_returns() {
     for flush in [FlushPolicy::Sync, FlushPolicy::async_default()] {
         for part in ["mqlog/new", "commitlog", "consumequeue", "index", "mqlog/derived"] {
             let dir = fast_dir();
-            let disk = FaultyDisk::default();
-            let options = small(dir.path()).flush(flush.clone()).disk(Arc::new(disk.clone()));
+            let disk = WatchedDisk::<Faults>::default();
+            let options = small(dir.path()).flush(flush.clone()).disk(Arc::new(WatchedDisk(Arc::clone(&disk.0))));
             let store = MessageStore::open(options.checkpoint_interval(Duration::from_millis(5))).unwrap();
             let put = || store.put(Message::new("t").key("k").owned_body(vec![7; 500]));
             for _ in 0..50 {
@@ -63,8 +64,10 @@ fn appends_resume_when_space_returns() {
 fn a_failed_sync_stops_the_store() {
     for flush in [FlushPolicy::Sync, FlushPolicy::Manual] {
         let dir = fast_dir();
-        let disk = FaultyDisk::default();
-        let store = MessageStore::open(small(dir.path()).flush(flush.clone()).disk(Arc::new(disk.clone()))).unwrap();
+        let disk = WatchedDisk::<Faults>::default();
+        let store =
+            MessageStore::open(small(dir.path()).flush(flush.clone()).disk(Arc::new(WatchedDisk(Arc::clone(&disk.0)))))
+                .unwrap();
         for _ in 0..40 {
             store.put(Message::new("t").body("durable")).unwrap();
         }

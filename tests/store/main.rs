@@ -9,6 +9,9 @@ mod failures;
 mod lifecycle;
 mod puts;
 mod reads;
+#[path = "../common/watched_disk.rs"]
+#[allow(dead_code, reason = "the unit tests need more of it")]
+mod watched_disk;
 
 use std::path::Path;
 

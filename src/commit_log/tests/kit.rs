@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex};
 
 use super::super::*;
 use crate::clock::Clock;
-use crate::disk::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode, RealDisk, Storage};
+use crate::disk::{OpenMode, Storage};
 use crate::drive::Drive;
 use crate::error::{Corruption, Error, Result};
 use crate::format::record::RecordCrc;
 use crate::message::Message;
 use crate::offset::{LogOffset, QueueCursor, QueueOffset};
 use crate::side::StoreFormat;
+use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 
 /// Bytes of a record of topic `t` with an empty body and the record CRC.
 pub(super) const RECORD: usize = 112;
@@ -67,76 +68,26 @@ impl Faults {
     }
 }
 
-#[derive(Debug)]
-struct FaultDisk(Arc<Faults>);
-
-#[derive(Debug)]
-struct FaultFile(Arc<Faults>, PathBuf, Arc<dyn DiskFile>);
-
-impl Disk for FaultDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if mode == OpenMode::Create {
-            self.0.ask("create", path)?;
+impl Watch for Faults {
+    fn answer(&self, call: &Call<'_>, path: &Path) -> Answer {
+        let operation = match call {
+            Call::Open(OpenMode::Create) => "create",
+            Call::SyncDir => "sync_dir",
+            Call::RemoveFile => "remove",
+            Call::SetLen => "set_len",
+            Call::Allocate(_) => "allocate",
+            Call::WriteAt(_) => "write",
+            Call::Sync => "sync",
+            _ => return Answer::Go,
+        };
+        let asked = self.ask(operation, path);
+        let limit = self.largest_step.load(Ordering::Relaxed);
+        match call {
+            Call::Allocate(range) if asked.is_ok() && limit > 0 && range.end - range.start > limit => {
+                Answer::Fail(io::ErrorKind::StorageFull.into())
+            }
+            _ => asked.into(),
         }
-        Ok(Arc::new(FaultFile(Arc::clone(&self.0), path.to_path_buf(), RealDisk.open(path, mode)?)))
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.ask("sync_dir", dir)?;
-        RealDisk.sync_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.ask("remove", path)?;
-        RealDisk.remove_file(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
-    }
-    fn info(&self, path: &Path) -> io::Result<FileInfo> {
-        RealDisk.info(path)
-    }
-    fn maps_safely(&self, dir: &Path) -> bool {
-        RealDisk.maps_safely(dir)
-    }
-}
-
-impl DiskFile for FaultFile {
-    fn info(&self) -> io::Result<FileInfo> {
-        self.2.info()
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.ask("set_len", &self.1)?;
-        self.2.set_len(bytes)
-    }
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.ask("allocate", &self.1)?;
-        let limit = self.0.largest_step.load(Ordering::Relaxed);
-        if limit > 0 && range.end - range.start > limit {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.2.allocate(range)
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.2.read_at(buffer, position)
-    }
-    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.0.ask("write", &self.1)?;
-        self.2.write_at(bytes, position)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.ask("sync", &self.1)?;
-        self.2.sync()
-    }
-    fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
-        self.2.map(bytes, mode)
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.2.try_lock()
     }
 }
 
@@ -205,7 +156,7 @@ impl Kit {
 
     pub(super) fn options(&self) -> LogOptions {
         LogOptions {
-            storage: Storage::new(Arc::new(FaultDisk(Arc::clone(&self.faults)))),
+            storage: Storage::new(Arc::new(WatchedDisk(Arc::clone(&self.faults)))),
             clock: Arc::clone(&self.clock) as _,
             root: self.dir.path().to_path_buf(),
             wanted: StoreFormat { log_file_bytes: self.file_bytes, ..StoreFormat::default() },
