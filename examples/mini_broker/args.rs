@@ -10,6 +10,7 @@ pub(crate) const USAGE: &str =
     "usage: mini_broker [--store DIR] [--namesrv ADDR] [--broker ADDR] [--advertise HOST:PORT] [--flush sync|async]
                    [--threads N] [--max-connections N] [--max-frame-bytes N] [--max-held N] [--max-held-each N]
                    [--max-queued-bytes N] [--max-unfinished-bytes N] [--max-topics N]
+                   [--max-subscription-bytes N] [--max-consumer-bytes N]
 
   --store DIR                where messages, topics and offsets are kept; default mini_broker.store
   --namesrv ADDR             where clients ask for routes; default 127.0.0.1:9876
@@ -23,7 +24,9 @@ pub(crate) const USAGE: &str =
   --max-held-each N          of one connection; default 1024
   --max-queued-bytes N       answers that wait for a slow reader, of one connection; default 8388608
   --max-unfinished-bytes N   beginnings of frames, of all connections; default 268435456
-  --max-topics N             default 16384";
+  --max-topics N             default 16384
+  --max-subscription-bytes N the longest text that says which tags a consumer wants; default 4096
+  --max-consumer-bytes N     names and subscriptions of all consumers that are there; default 67108864";
 
 /// What nobody can exceed.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) max_queued_bytes: usize,
     pub(crate) max_unfinished_bytes: usize,
     pub(crate) max_topics: usize,
+    pub(crate) max_subscription_bytes: usize,
+    pub(crate) max_consumer_bytes: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +52,8 @@ impl Default for Limits {
             max_queued_bytes: 8 << 20,
             max_unfinished_bytes: 256 << 20,
             max_topics: 16_384,
+            max_subscription_bytes: 4096,
+            max_consumer_bytes: 64 << 20,
         }
     }
 }
@@ -120,6 +127,8 @@ impl Args {
             "--max-queued-bytes" => &mut limits.max_queued_bytes,
             "--max-unfinished-bytes" => &mut limits.max_unfinished_bytes,
             "--max-topics" => &mut limits.max_topics,
+            "--max-subscription-bytes" => &mut limits.max_subscription_bytes,
+            "--max-consumer-bytes" => &mut limits.max_consumer_bytes,
             _ => return Err(format!("there is no option {name}")),
         };
         *number = value.parse().ok().filter(|&number| number > 0).ok_or_else(|| format!("{name} cannot be {value}"))?;

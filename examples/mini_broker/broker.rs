@@ -89,7 +89,12 @@ impl Broker {
         if request.is_answer() {
             return;
         }
-        let answer = match self.dispatch(Call { request, peer }, turn) {
+        // Small requests with large answers may come many at once.
+        let outcome = match peer.has_full_queue() {
+            true => Err(Refusal::new(say::SYSTEM_BUSY, "[TOO_MANY_REQUESTS] the connection's answers are not read")),
+            false => self.dispatch(Call { request, peer }, turn),
+        };
+        let answer = match outcome {
             Ok(Reply::Now(answer)) => answer,
             Ok(Reply::Later) => return,
             Err(refusal) => refusal.into(),

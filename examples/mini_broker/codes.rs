@@ -36,6 +36,7 @@ pub(crate) mod say {
     pub(crate) const PULL_RETRY_IMMEDIATELY: i32 = 20;
     pub(crate) const PULL_OFFSET_MOVED: i32 = 21;
     pub(crate) const QUERY_NOT_FOUND: i32 = 22;
+    pub(crate) const SUBSCRIPTION_PARSE_FAILED: i32 = 23;
     pub(crate) const SUBSCRIPTION_NOT_EXIST: i32 = 24;
     pub(crate) const SUBSCRIPTION_NOT_LATEST: i32 = 25;
     pub(crate) const INVALID_PARAMETER: i32 = 29;

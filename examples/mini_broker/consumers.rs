@@ -14,13 +14,13 @@ use crate::answer::{Answer, Body, one_way};
 use crate::broker::{Broker, Call, Outcome};
 use crate::codes::{ask, say};
 use crate::peer::{Peer, lock};
-use crate::request::Refusal;
+use crate::request::{Refusal, check_name};
 use crate::topics::RETRY_PREFIX;
 
 /// A heartbeat names groups, topics and tags, no more.
 const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
-/// Clients that make up names must not fill the memory.
-const MAX_GROUPS: usize = 10_000;
+/// What a name takes in memory beside its bytes, roughly.
+const ENTRY_BYTES: usize = 256;
 
 /// What a group wants of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +41,17 @@ struct Group {
     subscriptions: HashMap<String, Subscription>,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    groups: HashMap<String, Group>,
+    /// What they take; clients that make up names must not fill the memory.
+    bytes: usize,
+}
+
 /// The table of groups.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    groups: Mutex<HashMap<String, Group>>,
+    table: Mutex<Table>,
     /// Numbers the broker's own requests.
     opaque: AtomicI32,
 }
@@ -56,18 +63,25 @@ impl Consumers {
         (group_name, client): (&str, &str),
         peer: &Arc<Peer>,
         subscriptions: HashMap<String, Subscription>,
+        max_bytes: usize,
     ) -> Result<(), Refusal> {
-        let mut groups = lock(&self.groups);
-        if groups.len() >= MAX_GROUPS && !groups.contains_key(group_name) {
-            return Err(Refusal::new(say::SYSTEM_ERROR, format!("there are {MAX_GROUPS} groups already")));
+        let mut table = lock(&self.table);
+        let added = table.added_bytes((group_name, client), &subscriptions);
+        let Table { groups, bytes } = &mut *table;
+        if *bytes + added > max_bytes {
+            let name = "names and subscriptions of consumers";
+            let remark = format!("{name} take {bytes} bytes, {added} more would exceed the limit of {max_bytes}");
+            return Err(Refusal::new(say::SYSTEM_ERROR, remark));
         }
+        let had = groups.get(group_name).map_or(0, |group| group.bytes(group_name));
         let group = groups.entry(group_name.to_owned()).or_default();
         let member = Member { peer: Arc::clone(peer), seen: Instant::now() };
         let before = group.members.insert(client.to_owned(), member);
         let is_new = before.is_none_or(|before| !Arc::ptr_eq(&before.peer, peer));
         let has_changed = group.subscribe(subscriptions);
+        *bytes = *bytes - had + group.bytes(group_name);
         let told = if is_new || has_changed { group.peers() } else { Vec::new() };
-        drop(groups);
+        drop(table);
         self.tell(group_name, &told);
         Ok(())
     }
@@ -75,16 +89,19 @@ impl Consumers {
     /// Takes members out that a condition fits, and tells the rest of their groups.
     fn remove(&self, is_gone: impl Fn(&str, &str, &Member) -> bool) {
         let mut changed = Vec::new();
-        let mut groups = lock(&self.groups);
-        groups.retain(|name, group| {
+        let mut table = lock(&self.table);
+        let mut bytes = 0;
+        table.groups.retain(|name, group| {
             let before = group.members.len();
             group.members.retain(|client, member| !is_gone(name, client, member));
             if group.members.len() < before {
                 changed.push((name.clone(), group.peers()));
             }
+            bytes += if group.members.is_empty() { 0 } else { group.bytes(name) };
             !group.members.is_empty()
         });
-        drop(groups);
+        table.bytes = bytes;
+        drop(table);
         changed.iter().for_each(|(name, told)| self.tell(name, told));
     }
 
@@ -100,16 +117,17 @@ impl Consumers {
 
     /// What a group wants of a topic, if it has members.
     pub(crate) fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
-        lock(&self.groups).get(group)?.subscriptions.get(topic).cloned()
+        lock(&self.table).groups.get(group)?.subscriptions.get(topic).cloned()
     }
 
     fn clients(&self, group: &str) -> Vec<String> {
-        lock(&self.groups).get(group).map(|group| group.members.keys().cloned().collect()).unwrap_or_default()
+        let table = lock(&self.table);
+        table.groups.get(group).map(|group| group.members.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Tells members that their group has changed.
+    /// Tells members that their group has changed. Who reads nothing is not told: it finds out when it asks.
     fn tell(&self, group: &str, peers: &[Arc<Peer>]) {
-        for peer in peers {
+        for peer in peers.iter().filter(|peer| !peer.has_full_queue()) {
             let opaque = self.opaque.fetch_add(1, Ordering::Relaxed);
             let notice = one_way(ask::NOTIFY_CONSUMER_IDS_CHANGED, opaque, "consumerGroup", group);
             peer.leave(notice, std::iter::empty());
@@ -117,7 +135,32 @@ impl Consumers {
     }
 }
 
+impl Table {
+    /// How much more there is with what a heartbeat names.
+    fn added_bytes(&self, (name, client): (&str, &str), subscriptions: &HashMap<String, Subscription>) -> usize {
+        let group = self.groups.get(name);
+        let of_topic = |(topic, new): (&String, &Subscription)| match group.and_then(|it| it.subscriptions.get(topic)) {
+            Some(old) => new.expression.len().saturating_sub(old.expression.len()),
+            None => entry_bytes(&[topic, &new.expression]),
+        };
+        let of_group = if group.is_some() { 0 } else { entry_bytes(&[name]) };
+        let is_member = group.is_some_and(|group| group.members.contains_key(client));
+        let of_client = if is_member { 0 } else { entry_bytes(&[client]) };
+        of_group + of_client + subscriptions.iter().map(of_topic).sum::<usize>()
+    }
+}
+
+fn entry_bytes(texts: &[&str]) -> usize {
+    ENTRY_BYTES + texts.iter().map(|text| text.len()).sum::<usize>()
+}
+
 impl Group {
+    fn bytes(&self, name: &str) -> usize {
+        let members = self.members.keys().map(|client| entry_bytes(&[client]));
+        let subscriptions = self.subscriptions.iter().map(|(topic, new)| entry_bytes(&[topic, &new.expression]));
+        entry_bytes(&[name]) + members.chain(subscriptions).sum::<usize>()
+    }
+
     /// Takes over what the newest heartbeat says. Did a topic come or go?
     fn subscribe(&mut self, subscriptions: HashMap<String, Subscription>) -> bool {
         let before = self.subscriptions.len();
@@ -136,8 +179,10 @@ impl Group {
         has_changed
     }
 
+    /// The connections of its members, each once.
     fn peers(&self) -> Vec<Arc<Peer>> {
-        self.members.values().map(|member| Arc::clone(&member.peer)).collect()
+        let peers: BTreeMap<_, _> = self.members.values().map(|member| (member.peer.token, &member.peer)).collect();
+        peers.into_values().map(Arc::clone).collect()
     }
 }
 
@@ -149,6 +194,13 @@ fn subscription(value: &Value) -> Option<(String, Subscription)> {
     let expression = value.get("subString").and_then(Value::as_str).unwrap_or("*").to_owned();
     let topic = value.get("topic")?.as_str()?.to_owned();
     Some((topic, Subscription { expression, version: version.unwrap_or(0) }))
+}
+
+/// Refuses a subscription that is too long to be kept for each consumer and each held pull.
+pub(crate) fn check_subscription(expression: &str, most: usize) -> Result<(), Refusal> {
+    let bytes = expression.len();
+    let remark = || format!("the consumer's subscription has {bytes} bytes, {most} are allowed");
+    if bytes > most { Err(Refusal::new(say::SUBSCRIPTION_PARSE_FAILED, remark())) } else { Ok(()) }
 }
 
 fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -166,14 +218,25 @@ impl Broker {
         let heartbeat: Value = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
         let client = heartbeat.get("clientID").and_then(Value::as_str);
         let client = client.ok_or_else(|| bad("it has no clientID".to_owned()))?;
+        check_name("clientID", client)?;
+        // Named twice, a group would change and change back.
+        let mut named = HashMap::new();
         for consumer in array(&heartbeat, "consumerDataSet") {
             let group = consumer.get("groupName").and_then(Value::as_str);
             let group = group.ok_or_else(|| bad("a consumer has no groupName".to_owned()))?;
-            let subscriptions = array(consumer, "subscriptionDataSet").iter().filter_map(subscription);
+            check_name("groupName", group)?;
+            named.insert(group, array(consumer, "subscriptionDataSet"));
+        }
+        for (group, subscriptions) in named {
+            let subscriptions: HashMap<_, _> = subscriptions.iter().filter_map(subscription).collect();
+            for subscription in subscriptions.values() {
+                check_subscription(&subscription.expression, self.limits.max_subscription_bytes)?;
+            }
             if self.topics.ensure_retry(&format!("{RETRY_PREFIX}{group}"))? {
                 self.saver.save_soon();
             }
-            self.consumers.register((group, client), call.peer, subscriptions.collect())?;
+            let most = self.limits.max_consumer_bytes;
+            self.consumers.register((group, client), call.peer, subscriptions, most)?;
         }
         Ok(Answer::ok().into())
     }
@@ -190,7 +253,7 @@ impl Broker {
     }
 
     pub(crate) fn list_consumers(&self, call: Call<'_>) -> Outcome {
-        let group = call.request.fields.required("consumerGroup")?;
+        let group = call.request.fields.group()?;
         let clients = self.consumers.clients(group);
         if clients.is_empty() {
             return Err(Refusal::new(say::SYSTEM_ERROR, format!("no consumer for this group, {group}")));

@@ -105,7 +105,7 @@ impl Broker {
     /// to the client.
     pub(crate) fn query_offset(&self, call: Call<'_>) -> Outcome {
         let fields = &call.request.fields;
-        let (topic, group) = (fields.required("topic")?, fields.required("consumerGroup")?);
+        let (topic, group) = (fields.required("topic")?, fields.group()?);
         if let Some(offset) = self.offsets.get(topic, group, fields.number("queueId")?) {
             return offset_answer(offset);
         }
@@ -127,7 +127,7 @@ impl Broker {
 
     pub(crate) fn update_offset(&self, call: Call<'_>) -> Outcome {
         let fields = &call.request.fields;
-        let (topic, group) = (fields.required("topic")?, fields.required("consumerGroup")?);
+        let (topic, group) = (fields.required("topic")?, fields.group()?);
         let (queue_id, offset) = (fields.number("queueId")?, fields.number("commitOffset")?);
         self.commit_offset(topic, group, queue_id, offset)?;
         Ok(Answer::ok().into())

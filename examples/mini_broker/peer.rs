@@ -109,7 +109,12 @@ impl Peer {
 
     /// Has it so much on its way out that nothing more should be made for it?
     pub(crate) fn is_full(&self) -> bool {
-        lock(&self.queued).bytes > self.max_queued_bytes || self.undurable.load(Ordering::Relaxed) > Self::MAX_UNDURABLE
+        self.has_full_queue() || self.undurable.load(Ordering::Relaxed) > Self::MAX_UNDURABLE
+    }
+
+    /// Are there answers enough that are not read?
+    pub(crate) fn has_full_queue(&self) -> bool {
+        lock(&self.queued).bytes > self.max_queued_bytes
     }
 
     /// One more send waits for the disk.

@@ -9,6 +9,7 @@ use mqlog::{GetLimits, GetStatus, QueueOffset, TagFilter};
 use crate::answer::{Answer, Body};
 use crate::broker::{Broker, Call, Outcome, Reply};
 use crate::codes::say;
+use crate::consumers::check_subscription;
 use crate::hold::Held;
 use crate::request::Refusal;
 use crate::topics::missing;
@@ -32,7 +33,8 @@ pub(crate) struct Pull {
     /// Where to look: what lies between does not pass the filter.
     pub(crate) at: QueueOffset,
     limits: GetLimits,
-    filter: TagFilter,
+    /// The tags that are wanted, as text: a held pull is small that way.
+    expression: String,
 }
 
 /// What is in a queue for a pull.
@@ -51,7 +53,7 @@ impl Broker {
         if sys_flag & COMMITS != 0 {
             let offset = fields.number_or("commitOffset", 0)?;
             // A pull is good even if what it tells by the way is not.
-            let _ = self.commit_offset(&pull.topic, fields.required("consumerGroup")?, pull.queue_id, offset);
+            let _ = self.commit_offset(&pull.topic, fields.group()?, pull.queue_id, offset);
         }
         if call.peer.is_full() {
             return Err(busy("the connection's answers are not read"));
@@ -87,21 +89,22 @@ impl Broker {
         let from = u64::try_from(offset).map_or(QueueOffset::MAX, QueueOffset::new);
         let wanted = fields.number_or("maxMsgNums", MAX_MESSAGES)?.clamp(1, MAX_MESSAGES);
         let limits = GetLimits { max_messages: wanted, ..GetLimits::default() };
-        let filter = self.filter(call, topic, sys_flag)?;
-        Ok(Pull { topic: topic.to_owned(), queue_id, from, at: from, limits, filter })
+        let expression = self.expression(call, topic, sys_flag)?;
+        Ok(Pull { topic: topic.to_owned(), queue_id, from, at: from, limits, expression })
     }
 
     /// The filter that a pull brings along, or the one of its group's heartbeat.
-    fn filter(&self, call: Call<'_>, topic: &str, sys_flag: i32) -> Result<TagFilter, Refusal> {
+    fn expression(&self, call: Call<'_>, topic: &str, sys_flag: i32) -> Result<String, Refusal> {
         let fields = &call.request.fields;
         if fields.text("expressionType").is_some_and(|kind| kind != "TAG") {
             let remark = "The broker does not support consumer to filter message by SQL92";
             return Err(Refusal::new(say::SYSTEM_ERROR, remark));
         }
         if sys_flag & HAS_SUBSCRIPTION != 0 {
-            return Ok(TagFilter::parse(fields.text("subscription").unwrap_or("*")));
+            let expression = fields.text("subscription").unwrap_or("*");
+            return check_subscription(expression, self.limits.max_subscription_bytes).map(|()| expression.to_owned());
         }
-        let group = fields.required("consumerGroup")?;
+        let group = fields.group()?;
         let version = fields.number_or("subVersion", 0_i64)?;
         let subscription = self.consumers.subscription(group, topic).ok_or_else(|| {
             Refusal::new(say::SUBSCRIPTION_NOT_EXIST, format!("the consumer's subscription not exist: {group} {topic}"))
@@ -110,12 +113,13 @@ impl Broker {
             let remark = format!("the consumer's subscription not latest: {group} {topic}");
             return Err(Refusal::new(say::SUBSCRIPTION_NOT_LATEST, remark));
         }
-        Ok(TagFilter::parse(&subscription.expression))
+        Ok(subscription.expression)
     }
 
     /// Looks for something to answer.
     pub(crate) fn look(&self, pull: &Pull) -> Result<Pulled, Refusal> {
-        let got = self.store.get(&pull.topic, pull.queue_id, pull.at, pull.limits, &pull.filter)?;
+        let filter = TagFilter::parse(&pull.expression);
+        let got = self.store.get(&pull.topic, pull.queue_id, pull.at, pull.limits, &filter)?;
         let moved = |to| Pulled::Answer(pull_answer(say::PULL_OFFSET_MOVED, to, &got.range));
         Ok(match got.status {
             GetStatus::Found => {

@@ -7,6 +7,8 @@ use mqlog::Error;
 
 use crate::codes::say;
 
+/// Names of groups and clients are kept, and none is longer.
+const MAX_NAME_BYTES: usize = 255;
 /// Bit of `flag`: the frame is an answer.
 const IS_ANSWER: i32 = 1;
 /// Bit of `flag`: no answer is wanted.
@@ -51,6 +53,12 @@ impl<'a> Fields<'a> {
         self.text(name).ok_or_else(|| Refusal::new(say::SYSTEM_ERROR, format!("the field {name} is missing")))
     }
 
+    /// The consumer group. Its name is kept, so it has a limit: the one of RocketMQ's clients.
+    pub(crate) fn group(&self) -> Result<&str, Refusal> {
+        let name = self.required("consumerGroup")?;
+        check_name("consumerGroup", name).map(|()| name)
+    }
+
     pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, Refusal> {
         parse(name, self.required(name)?)
     }
@@ -63,6 +71,12 @@ impl<'a> Fields<'a> {
     pub(crate) fn is_true(&self, name: &str) -> bool {
         matches!(self.text(name), Some("true" | "1"))
     }
+}
+
+/// Refuses a name that is longer than RocketMQ's clients allow for a group.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
+    let remark = || format!("{field} has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
+    if name.len() > MAX_NAME_BYTES { Err(Refusal::new(say::SYSTEM_ERROR, remark())) } else { Ok(()) }
 }
 
 fn parse<T: FromStr>(name: &str, value: &str) -> Result<T, Refusal> {

@@ -225,9 +225,12 @@ impl<'a> Case<'a> {
     /// Is the log as it was, and is all that is wrong with queues and index seen at opening?
     fn is_whole(&self) -> bool {
         let Damaged { lied, hidden, derived, .. } = self.damaged;
-        // Who does not know that the store was closed takes files of the right length for those of a killed one.
-        let knows_end = self.base.is_closed && self.is_same("mqlog/format");
-        self.first_damage.is_none() && !lied && !hidden && (knows_end || !derived)
+        self.first_damage.is_none() && !lied && !hidden && (self.knows_end() || !derived)
+    }
+
+    /// Does an opening know that the store was closed? Else it takes files of the right length for those of a killed one.
+    fn knows_end(&self) -> bool {
+        self.base.is_closed && self.is_same("mqlog/format")
     }
 
     fn check_content(&self, store: &MessageStore) {
@@ -371,7 +374,9 @@ impl<'a> Case<'a> {
         let again = MessageStore::open(self.how.options(root)).unwrap();
         let report = again.recovery_report();
         assert!(report.clean && report.torn.is_none() && !report.index_rebuilt, "{report:?}");
-        assert!(self.is_odd() || report.queues_repaired.is_empty(), "{report:?}");
+        // After a clean stop damage is seen that passed for the work of a killed session before.
+        let may_repair = self.is_odd() || (self.damaged.derived && !self.knows_end());
+        assert!(may_repair || report.queues_repaired.is_empty(), "{report:?}");
         self.agree(&shown, &again);
         again.put(Message::new("after").body(b"again")).unwrap();
         again.close().unwrap();

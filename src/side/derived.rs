@@ -158,7 +158,8 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<(Derived, Place)> {
     let first_end = (bytes.len() - rest.len()) as u64;
     loop {
         let mut behind = rest;
-        let Some((next, payload)) = take_frame(&mut behind).filter(|(next, _)| *next == sequence + 1) else { break };
+        let is_next = |(next, _): &(u64, &[u8])| sequence.checked_add(1) == Some(*next);
+        let Some((next, payload)) = take_frame(&mut behind).filter(is_next) else { break };
         let Some(frame) = decode_payload(payload) else { break };
         derived.merge(frame);
         (sequence, rest) = (next, behind);
@@ -166,7 +167,8 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<(Derived, Place)> {
     let is_damaged = (0..rest.len()).any(|at| take_frame(&mut &rest[at..]).is_some());
     let end = (bytes.len() - rest.len()) as u64;
     let is_torn = !rest.is_empty();
-    (!is_damaged).then_some((derived, Place { next_sequence: sequence + 1, first_end, end, is_torn }))
+    let next_sequence = sequence.checked_add(1)?;
+    (!is_damaged).then_some((derived, Place { next_sequence, first_end, end, is_torn }))
 }
 
 /// Takes a whole frame, that is one whose checksum is right, from the front: its sequence number and payload.

@@ -450,6 +450,23 @@ mod derived {
         (frames, ends)
     }
 
+    /// Found by fuzzing: the number behind the last one there is was computed, and overflowed.
+    #[test]
+    fn a_frame_with_the_last_number_makes_the_file_count_as_missing() {
+        let (_dir, side) = side();
+        DerivedFile::create(&side, &frame(1, &[0])).unwrap();
+        let mut bytes = content(&side);
+        let checked = bytes.len() - 8;
+        bytes[8 + 12..][..8].fill(0xFF);
+        let crc = u64::from(crc32c::crc32c(&bytes[8..checked]));
+        bytes[checked..].copy_from_slice(&crc.to_be_bytes());
+        assert!(decode_file(&bytes).is_none());
+        bytes[8 + 19] = 0xFE;
+        let crc = u64::from(crc32c::crc32c(&bytes[8..checked]));
+        bytes[checked..].copy_from_slice(&crc.to_be_bytes());
+        assert!(decode_file(&bytes).is_some());
+    }
+
     #[test]
     fn a_frame_has_these_bytes() {
         let (_dir, side) = side();

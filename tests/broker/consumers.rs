@@ -8,17 +8,25 @@ use crate::Scene;
 use crate::client::{Client, LIMIT, pull_fields};
 
 fn heartbeat(client: &mut Client, id: &str, subscriptions: &[(&str, &str)], version: i64) {
+    let answer = client.call(34, &[], &heartbeat_of(id, &["g"], subscriptions, version));
+    assert_eq!(answer.code, 0, "{}", answer.remark);
+    assert!(answer.fields.is_empty(), "fields here would make clients leave their subscriptions out");
+}
+
+/// A heartbeat's body: each group subscribes to the same.
+fn heartbeat_of(id: &str, groups: &[&str], subscriptions: &[(&str, &str)], version: i64) -> Vec<u8> {
     let subscriptions: Vec<Value> = subscriptions
         .iter()
         .map(|(topic, expression)| json!({"topic": topic, "subString": expression, "subVersion": version, "codeSet": [0]}))
         .collect();
-    let body = json!({"clientID": id, "consumerDataSet": [{
-        "groupName": "g", "consumeType": 1, "messageModel": "CLUSTERING", "consumeFromWhere": 0,
-        "subscriptionDataSet": subscriptions, "unitMode": false,
-    }], "producerDataSet": [{"groupName": "p"}], "heartbeatFingerprint": 0, "withoutSub": false});
-    let answer = client.call(34, &[], format!("{body}\n").as_bytes());
-    assert_eq!(answer.code, 0, "{}", answer.remark);
-    assert!(answer.fields.is_empty(), "fields here would make clients leave their subscriptions out");
+    let group = |name: &&str| {
+        json!({"groupName": name, "consumeType": 1, "messageModel": "CLUSTERING", "consumeFromWhere": 0,
+            "subscriptionDataSet": subscriptions, "unitMode": false})
+    };
+    let groups: Vec<Value> = groups.iter().map(group).collect();
+    let body = json!({"clientID": id, "consumerDataSet": groups, "producerDataSet": [{"groupName": "p"}],
+        "heartbeatFingerprint": 0, "withoutSub": false});
+    format!("{body}\n").into_bytes()
 }
 
 fn list(client: &mut Client) -> Result<Value, i64> {
@@ -79,4 +87,68 @@ fn a_pull_without_a_subscription_takes_its_groups() {
     assert_eq!(pull(&mut client, "2").code, 25);
     heartbeat(&mut client, "one", &[("T", "a || b")], 2);
     assert_eq!(crate::bodies(&pull(&mut client, "2")), [b"a", b"b"]);
+}
+
+#[test]
+fn what_is_kept_of_consumers_has_limits() {
+    let scene = Scene::new(&["--max-subscription-bytes", "100", "--max-consumer-bytes", "20000"]);
+    let mut client = scene.client();
+    crate::send(&mut client, "T", "0", "", b"a");
+    let (long, tags) = ("n".repeat(256), "a||".repeat(34));
+    for (group, subscription, code) in [(&*long, "*", 1), ("g", &*tags, 23), ("g", "*", 0)] {
+        assert_eq!(client.call(34, &[], &heartbeat_of("one", &[group], &[("T", subscription)], 1)).code, code);
+    }
+    assert_eq!(client.call(34, &[], &heartbeat_of(&long, &["g"], &[], 1)).code, 1);
+    let mut fields = pull_fields("T", ("0", "0"), &tags, "0");
+    assert_eq!(client.call(11, &fields, b"").code, 23);
+    (fields[0].1, fields[5].1) = (&long, "2");
+    assert_eq!(client.call(11, &fields, b"").code, 1);
+    let committed =
+        client.call(15, &[("consumerGroup", &*long), ("topic", "T"), ("queueId", "0"), ("commitOffset", "1")], b"");
+    assert_eq!(committed.code, 1);
+
+    let groups: Vec<String> = (0..1000).map(|number| format!("group {number}")).collect();
+    let mut many = scene.client();
+    let mut join = |group: &str| many.call(34, &[], &heartbeat_of("many", &[group], &[("T", "*")], 1));
+    let joined = groups.iter().take_while(|group| join(group).code == 0).count();
+    assert!((10..40).contains(&joined), "{joined} groups of about 800 bytes");
+    assert!(join(&groups[joined]).remark.contains("20000"));
+    assert_eq!(join(&groups[0]).code, 0, "who is there stays");
+    heartbeat(&mut client, "one", &[("T", "*")], 2);
+    drop(many);
+    // As much room as before, once the connection is seen to be gone.
+    let mut again = scene.client();
+    let begun = std::time::Instant::now();
+    while again.call(34, &[], &heartbeat_of("again", &[&groups[joined]], &[("T", "*")], 1)).code != 0 {
+        assert!(begun.elapsed() < LIMIT);
+    }
+}
+
+#[test]
+fn a_heartbeat_that_names_a_group_often_changes_it_once() {
+    let scene = Scene::new(&[]);
+    let (mut one, mut two) = (scene.client(), scene.client());
+    heartbeat(&mut one, "one", &[("T", "*")], 1);
+    let groups = ["g"; 1000];
+    assert_eq!(two.call(34, &[], &heartbeat_of("two", &groups, &[("T", "*"), ("U", "*")], 2)).code, 0);
+    assert_eq!((notices(&mut one), notices(&mut two)), (2, 1));
+}
+
+#[test]
+fn large_answers_to_small_requests_end_where_nobody_reads_them() {
+    let scene = Scene::new(&["--max-queued-bytes", "100000"]);
+    let mut client = scene.client();
+    for number in 0..400 {
+        heartbeat(&mut client, &format!("{number:0>200}"), &[("T", "*")], 1);
+        notices_now(&mut client);
+    }
+    let asked: Vec<i64> = (0..300).map(|_| client.ask(38, &[("consumerGroup", "g")], b"")).collect();
+    let codes: Vec<i64> = asked.into_iter().map(|opaque| client.answer(opaque).code).collect();
+    assert!(codes.contains(&0) && codes.iter().all(|code| [0, 2].contains(code)), "{codes:?}");
+    assert_eq!(client.call(38, &[("consumerGroup", "g")], b"").code, 0);
+}
+
+/// Reads the notices that are there.
+fn notices_now(client: &mut Client) {
+    while client.wait_for(Duration::from_millis(1), |frame| frame.code == 40).is_some() {}
 }
