@@ -107,7 +107,7 @@ fn what_is_kept_of_consumers_has_limits() {
         client.call(15, &[("consumerGroup", &*long), ("topic", "T"), ("queueId", "0"), ("commitOffset", "1")], b"");
     assert_eq!(committed.code, 1);
 
-    let groups: Vec<String> = (0..1000).map(|number| format!("group {number}")).collect();
+    let groups: Vec<String> = (0..1000).map(|number| format!("group-{number}")).collect();
     let mut many = scene.client();
     let mut join = |group: &str| many.call(34, &[], &heartbeat_of("many", &[group], &[("T", "*")], 1));
     let joined = groups.iter().take_while(|group| join(group).code == 0).count();
