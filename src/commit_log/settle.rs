@@ -13,7 +13,7 @@ use super::place::{Group, Place, Sink};
 use super::read::{describe, for_each_piece};
 use crate::clock::StoreClock;
 use crate::error::{Corruption, Result};
-use crate::format::record::encode_blank;
+use crate::format::record::{CRC_PROPERTY_BYTES, LOST_CRC_PROPERTY, encode_blank};
 use crate::mapped_file::{Creation, MappedFile, MappedFiles, write_zeros};
 use crate::offset::LogOffset;
 use crate::progress::Progress;
@@ -98,6 +98,10 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
     }
     let files = found.files.snapshot();
     for file in files.iter().filter(|file| file.published() < found.file_bytes) {
+        let end = file.base() + file.published();
+        if let Some(cut) = found.corruptions.iter().find(|damage| damage.range.start < end && end < damage.range.end) {
+            spoil(file, cut.range.start)?;
+        }
         file.file().set_len(found.file_bytes)?;
         file.file().sync()?;
         file.publish(found.file_bytes);
@@ -128,6 +132,23 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         return Ok(());
     }
     if tail < end { write_zeros(last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
+}
+
+/// Sees to it that a record whose end was lost with a file's end is not taken for whole some day: cut within its
+/// properties and filled up with zeros, it would be one without CRC.
+fn spoil(file: &MappedFile, record: u64) -> Result<()> {
+    // The damage may begin in a file before.
+    let Some(at) = record.checked_sub(file.base()) else { return Ok(()) };
+    let published = file.published();
+    let mut size = [0; 4];
+    let present = file.file().read_at(&mut size, at)?;
+    let end = at + u64::from(u32::from_be_bytes(size));
+    // What is left of a CRC property, with zeros behind it, is damage by itself.
+    let is_lost = published + CRC_PROPERTY_BYTES as u64 <= end && end <= file.end() - file.base();
+    if present < size.len() || !is_lost {
+        return Ok(());
+    }
+    file.file().write_at(&LOST_CRC_PROPERTY, end - CRC_PROPERTY_BYTES as u64)
 }
 
 /// The damage that reads have to know of. What is lost behind the tail is reported, but appends use those offsets anew.

@@ -10,6 +10,7 @@ use byteorder::{BigEndian, ByteOrder};
 use super::fields::{DecodeError, Number, expect, first_bytes, length};
 use super::message_id::OffsetMessageId;
 use super::properties::{KEYS, Properties, TAGS, UNIQ_KEY, VALUE_END};
+pub(crate) use super::record_layout::LOST_CRC_PROPERTY;
 pub use super::record_layout::{
     BLANK_BYTES, BLANK_MAGIC, CRC_PROPERTY_BYTES, CrcProperty, MAX_PROPERTIES_BYTES, SysFlag, Transaction, Version,
     body_crc, write_crc_digits,

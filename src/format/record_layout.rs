@@ -20,6 +20,8 @@ pub const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 pub const CRC_PROPERTY_BYTES: usize = 20;
 /// The CRC property of 0, from which the others differ in the [`CRC_DIGITS`].
 pub(super) const CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x010000000000\x02";
+/// Stands for a CRC property that was lost: it is damaged, whatever stands before it.
+pub(crate) const LOST_CRC_PROPERTY: [u8; CRC_PROPERTY_BYTES] = *b"__CRC32#\x01----------\x02";
 const CRC_DIGITS: Range<usize> = 9..19;
 
 // Positions of fields that are used by themselves; `Layout` has those behind the first host.

@@ -73,6 +73,39 @@ fn a_damaged_record_keeps_no_old_file() {
     assert_eq!(store.log_range().start.get(), (files - 1) * 4096);
 }
 
+/// Found by fuzzing. A salvage filled a file that ended within a record with zeros, and nobody knew that records have a
+/// CRC: the record was damaged in that session, and whole with shorter properties in the next.
+#[test]
+fn a_record_that_lost_its_end_stays_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |root: &Path| StoreOptions::new(root).log_file_bytes(4096).recovery(RecoveryMode::Salvage);
+    let store = MessageStore::open(options(&dir.path().join("whole"))).unwrap();
+    for number in 0..40 {
+        store.put(Message::new("t").key(format!("key-{number}")).property("a", "property").body(&[7; 200])).unwrap();
+    }
+    let record = store.read(LogOffset::ZERO).unwrap();
+    store.close().unwrap();
+    let properties = record.properties().as_bytes().len();
+    for lost in 1..=properties {
+        let root = dir.path().join(lost.to_string());
+        crate::common::copy_dir(&dir.path().join("whole"), &root);
+        fs::remove_dir_all(root.join("mqlog")).unwrap();
+        fs::write(root.join("lock"), b"else").unwrap();
+        let file = fs::File::options().write(true).open(root.join("commitlog/00000000000000000000")).unwrap();
+        file.set_len((record.bytes().len() - lost) as u64).unwrap();
+        drop(file);
+        for _ in 0..3 {
+            let store = MessageStore::open(options(&root)).unwrap();
+            let first = store.scan(LogOffset::ZERO).next().unwrap().unwrap();
+            assert!(matches!(first, mqlog::ScanItem::Damaged(_)), "{lost} bytes lost: {first:?}");
+            assert!(
+                store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(mqlog::ScanItem::Record(_)))).count() > 20
+            );
+            store.close().unwrap();
+        }
+    }
+}
+
 fn flip(path: &Path, at: u64) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at as usize] ^= 1;
