@@ -9,8 +9,8 @@ use mqlog::FlushPolicy;
 pub(crate) const USAGE: &str =
     "usage: mini_broker [--store DIR] [--namesrv ADDR] [--broker ADDR] [--advertise HOST:PORT] [--flush sync|async]
                    [--threads N] [--max-connections N] [--max-frame-bytes N] [--max-held N] [--max-held-each N]
-                   [--max-queued-bytes N] [--max-unfinished-bytes N] [--max-topics N]
-                   [--max-subscription-bytes N] [--max-consumer-bytes N]
+                   [--max-queued-bytes N] [--max-all-queued-bytes N] [--max-unfinished-bytes N]
+                   [--max-topics N] [--max-subscription-bytes N] [--max-consumer-bytes N]
 
   --store DIR                where messages, topics and offsets are kept; default mini_broker.store
   --namesrv ADDR             where clients ask for routes; default 127.0.0.1:9876
@@ -23,6 +23,7 @@ pub(crate) const USAGE: &str =
   --max-held N               pulls that wait for a message, in all; default 16384
   --max-held-each N          of one connection; default 1024
   --max-queued-bytes N       answers that wait for a slow reader, of one connection; default 8388608
+  --max-all-queued-bytes N   of all connections; above it none gets more than 65536; default 268435456
   --max-unfinished-bytes N   beginnings of frames, of all connections; default 268435456
   --max-topics N             default 16384
   --max-subscription-bytes N the longest text that says which tags a consumer wants; default 4096
@@ -36,6 +37,7 @@ pub(crate) struct Limits {
     pub(crate) max_held: usize,
     pub(crate) max_held_each: usize,
     pub(crate) max_queued_bytes: usize,
+    pub(crate) max_all_queued_bytes: usize,
     pub(crate) max_unfinished_bytes: usize,
     pub(crate) max_topics: usize,
     pub(crate) max_subscription_bytes: usize,
@@ -50,6 +52,7 @@ impl Default for Limits {
             max_held: 16_384,
             max_held_each: 1024,
             max_queued_bytes: 8 << 20,
+            max_all_queued_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
             max_topics: 16_384,
             max_subscription_bytes: 4096,
@@ -125,6 +128,7 @@ impl Args {
             "--max-held" => &mut limits.max_held,
             "--max-held-each" => &mut limits.max_held_each,
             "--max-queued-bytes" => &mut limits.max_queued_bytes,
+            "--max-all-queued-bytes" => &mut limits.max_all_queued_bytes,
             "--max-unfinished-bytes" => &mut limits.max_unfinished_bytes,
             "--max-topics" => &mut limits.max_topics,
             "--max-subscription-bytes" => &mut limits.max_subscription_bytes,

@@ -16,6 +16,9 @@ impl Config {
     pub(crate) fn new(store: &Path) -> io::Result<Self> {
         let folder = store.join("config");
         fs::create_dir_all(&folder)?;
+        if cfg!(unix) {
+            File::open(store)?.sync_all()?;
+        }
         Ok(Self { folder })
     }
 

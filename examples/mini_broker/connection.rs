@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -62,6 +62,8 @@ pub(crate) struct Connection {
     max_frame_bytes: usize,
     /// The beginning of a frame whose rest has not come yet. An idle connection holds no memory for input.
     unfinished: Vec<u8>,
+    /// When that began: somebody else may need its share of the memory.
+    begun: Option<Instant>,
     output: VecDeque<Piece>,
     /// How much of the first piece is written.
     written: usize,
@@ -82,6 +84,7 @@ impl Connection {
             budget,
             max_frame_bytes,
             unfinished,
+            begun: None,
             output,
             written: 0,
             is_readable: false,
@@ -131,10 +134,12 @@ impl Connection {
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
             }
             self.unfinished.extend_from_slice(more);
+            self.begun.get_or_insert(self.moved);
             input = rest;
             if whole.is_some() && more.len() == missing {
                 let frame = std::mem::take(&mut self.unfinished);
                 self.budget.give_back(frame.len());
+                self.begun = None;
                 handle(decode(&frame).map_err(bad)?);
             } else if more.len() == missing {
                 // The length is known now; refuse it before anything else is kept.
@@ -142,6 +147,12 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Is there nothing to be expected from it any more: nothing moves, or a frame takes too long?
+    pub(crate) fn is_dead(&self, now: Instant, (max_idle, max_frame): (Duration, Duration)) -> bool {
+        let is_late = |begun| now.saturating_duration_since(begun) > max_frame;
+        now.saturating_duration_since(self.moved) > max_idle || self.begun.is_some_and(is_late)
     }
 
     /// Writes what was left for the peer, as far as the socket takes it. Returns whether all is written.

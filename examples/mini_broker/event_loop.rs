@@ -17,12 +17,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::broker::{Broker, Turn};
 use crate::connection::{Connection, Input, InputBudget};
-use crate::peer::{Peer, lock};
+use crate::peer::{OutputBudget, Peer, lock};
 
 /// A turn of one connection reads at most this much.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// A connection on which nothing moves for this long is closed, as RocketMQ does; clients send heartbeats.
 const MAX_IDLE: Duration = Duration::from_secs(120);
+/// A frame whose end has not come by then never ends.
+const MAX_FRAME_TIME: Duration = Duration::from_secs(60);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 /// After a failed accept, as without a free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -83,6 +85,7 @@ struct Common {
     next_token: AtomicUsize,
     connections: AtomicUsize,
     budget: Arc<InputBudget>,
+    output_budget: Arc<OutputBudget>,
 }
 
 /// All loops.
@@ -103,6 +106,7 @@ impl EventLoops {
             next_token: AtomicUsize::new(FIRST_CONNECTION),
             connections: AtomicUsize::new(0),
             budget: Arc::new(InputBudget::new(broker.limits.max_unfinished_bytes)),
+            output_budget: Arc::new(OutputBudget::new(broker.limits.max_all_queued_bytes)),
         });
         let mut listeners = Some(listeners);
         let mut threads = Vec::new();
@@ -284,7 +288,8 @@ impl EventLoop {
         }
         let limits = &self.broker.limits;
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let peer = Peer::new(token, address, Arc::clone(&self.home), limits.max_queued_bytes);
+        let (home, all) = (Arc::clone(&self.home), Arc::clone(&self.common.output_budget));
+        let peer = Peer::new((token, address), home, limits.max_queued_bytes, all);
         let budget = Arc::clone(&self.common.budget);
         let connection = Connection::new(stream, Arc::new(peer), budget, limits.max_frame_bytes);
         self.connections.insert(token, connection);
@@ -341,10 +346,10 @@ impl EventLoop {
     }
 
     fn close_idle(&mut self, now: Instant) {
-        let is_idle = |connection: &Connection| now.saturating_duration_since(connection.moved) > MAX_IDLE;
-        let idle: Vec<Token> =
-            self.connections.iter().filter(|(_, connection)| is_idle(connection)).map(|(token, _)| *token).collect();
-        idle.into_iter().for_each(|token| self.close(token));
+        let dead =
+            self.connections.iter().filter(|(_, connection)| connection.is_dead(now, (MAX_IDLE, MAX_FRAME_TIME)));
+        let dead: Vec<Token> = dead.map(|(token, _)| *token).collect();
+        dead.into_iter().for_each(|token| self.close(token));
     }
 
     fn write_last(&mut self, events: &mut Events) {

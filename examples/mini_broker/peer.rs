@@ -39,6 +39,22 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
+/// How many bytes all connections have on their way out, and may have before each has no more than a small part.
+#[derive(Debug)]
+pub(crate) struct OutputBudget {
+    queued: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl OutputBudget {
+    /// A connection may have so much at any time.
+    const FREE_BYTES: usize = 64 * 1024;
+
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { queued: AtomicUsize::new(0), max_bytes }
+    }
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -47,6 +63,7 @@ pub(crate) struct Peer {
     home: Arc<Home>,
     /// Above this many bytes on their way out, nothing more is read from the connection.
     max_queued_bytes: usize,
+    budget: Arc<OutputBudget>,
     queued: Mutex<Queued>,
     /// How many of its pulls are held.
     pub(crate) held: AtomicUsize,
@@ -68,9 +85,14 @@ impl Peer {
     /// So many sends of one connection may wait for the disk before nothing more is read from it.
     const MAX_UNDURABLE: usize = 16 * 1024;
 
-    pub(crate) fn new(token: Token, address: SocketAddr, home: Arc<Home>, max_queued_bytes: usize) -> Self {
+    pub(crate) fn new(
+        (token, address): (Token, SocketAddr),
+        home: Arc<Home>,
+        max_queued_bytes: usize,
+        budget: Arc<OutputBudget>,
+    ) -> Self {
         let (queued, held, undurable) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { token, address, home, max_queued_bytes, queued, held, undurable }
+        Self { token, address, home, max_queued_bytes, budget, queued, held, undurable }
     }
 
     /// Leaves an answer to the request with a number.
@@ -92,6 +114,7 @@ impl Peer {
         if queued.is_closed {
             return;
         }
+        let before = queued.bytes;
         queued.bytes += head.len();
         match queued.pieces.back_mut() {
             Some(Piece::Bytes(last)) if last.len() + head.len() <= PIECE_BYTES => last.extend_from_slice(&head),
@@ -101,6 +124,7 @@ impl Peer {
             queued.bytes += piece.as_ref().len();
             queued.pieces.push_back(piece);
         }
+        self.budget.queued.fetch_add(queued.bytes - before, Ordering::Relaxed);
         if !std::mem::replace(&mut queued.is_awaited, true) {
             drop(queued);
             self.home.has_output(self.token);
@@ -114,7 +138,9 @@ impl Peer {
 
     /// Are there answers enough that are not read?
     pub(crate) fn has_full_queue(&self) -> bool {
-        lock(&self.queued).bytes > self.max_queued_bytes
+        let bytes = lock(&self.queued).bytes;
+        let is_scarce = self.budget.queued.load(Ordering::Relaxed) > self.budget.max_bytes;
+        bytes > if is_scarce { OutputBudget::FREE_BYTES.min(self.max_queued_bytes) } else { self.max_queued_bytes }
     }
 
     /// One more send waits for the disk.
@@ -142,6 +168,7 @@ impl Peer {
     /// The loop has written some of what it took.
     pub(crate) fn has_written(&self, bytes: usize) {
         lock(&self.queued).bytes -= bytes;
+        self.budget.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The connection is gone: what is left, and what will be, is dropped.
@@ -149,5 +176,6 @@ impl Peer {
         let mut queued = lock(&self.queued);
         queued.is_closed = true;
         queued.pieces.clear();
+        self.budget.queued.fetch_sub(std::mem::take(&mut queued.bytes), Ordering::Relaxed);
     }
 }

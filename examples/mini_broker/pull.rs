@@ -20,6 +20,8 @@ const MAY_WAIT: i32 = 2;
 const HAS_SUBSCRIPTION: i32 = 4;
 /// As many as RocketMQ gives at once.
 const MAX_MESSAGES: usize = 32;
+/// Behind every message.
+const BEYOND_ALL: QueueOffset = QueueOffset::new(i64::MAX as u64 - 1);
 /// No client waits longer for an answer.
 const MAX_WAIT_MS: u64 = 300_000;
 
@@ -85,8 +87,8 @@ impl Broker {
             return Err(Refusal::new(say::INVALID_PARAMETER, remark));
         }
         let offset: i64 = fields.number("queueOffset")?;
-        // A negative offset is before the first message, as the largest one is behind the last.
-        let from = u64::try_from(offset).map_or(QueueOffset::MAX, QueueOffset::new);
+        // A negative offset is before the first message; it goes as the largest one, which no queue reaches.
+        let from = u64::try_from(offset).map_or(QueueOffset::MAX, |offset| BEYOND_ALL.min(QueueOffset::new(offset)));
         let wanted = fields.number_or("maxMsgNums", MAX_MESSAGES)?.clamp(1, MAX_MESSAGES);
         let limits = GetLimits { max_messages: wanted, ..GetLimits::default() };
         let expression = self.expression(call, topic, sys_flag)?;

@@ -9,6 +9,7 @@ use crate::codes::say;
 
 /// Names of groups and clients are kept, and none is longer.
 const MAX_NAME_BYTES: usize = 255;
+const MAX_REMARK_BYTES: usize = 1000;
 /// Bit of `flag`: the frame is an answer.
 const IS_ANSWER: i32 = 1;
 /// Bit of `flag`: no answer is wanted.
@@ -91,8 +92,15 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// A remark may repeat what a client sent: what is too long of it is left out.
     pub(crate) fn new(code: i32, remark: impl Into<String>) -> Self {
-        Self { code, remark: remark.into() }
+        let mut remark = remark.into();
+        if remark.len() > MAX_REMARK_BYTES {
+            let end = (0..=MAX_REMARK_BYTES).rev().find(|end| remark.is_char_boundary(*end));
+            remark.truncate(end.unwrap_or(0));
+            remark.push_str("...");
+        }
+        Self { code, remark }
     }
 }
 

@@ -222,10 +222,15 @@ impl Broker {
             let reason = format!("a topic has at most {MAX_QUEUES} queues, not {read_queues} and {write_queues}");
             return Err(Refusal::new(say::INVALID_PARAMETER, reason));
         }
+        let permission = fields.number("perm")?;
+        if name == AUTO_CREATE || !(0..=READ | WRITE | INHERIT).contains(&permission) {
+            let reason = format!("the topic[{name}] is a system topic, or its permission {permission} is none");
+            return Err(Refusal::new(say::INVALID_PARAMETER, reason));
+        }
         let topic = Topic {
             read_queues,
             write_queues,
-            permission: fields.number("perm")?,
+            permission,
             sys_flag: fields.number_or("topicSysFlag", 0)?,
             is_ordered: fields.is_true("order"),
             attributes: json!({}),

@@ -264,3 +264,36 @@ fn unfinished_frames_share_a_limit() {
     std::thread::sleep(Duration::from_millis(200));
     assert_serves(&scene);
 }
+
+#[test]
+fn what_is_wrong_is_told_in_short() {
+    let scene = Scene::new(&[]);
+    let mut client = scene.client();
+    for form in [Form::Json, Form::Binary] {
+        client.form = form;
+        let long = "\u{1}".repeat(1_000_000);
+        let answer = client.call(30, &[("topic", "TBW102"), ("queueId", &long)], b"");
+        assert!(answer.code == 1 && answer.remark.len() < 1100, "{}", answer.remark.len());
+    }
+}
+
+#[test]
+fn system_topics_and_permissions_that_are_none_are_refused() {
+    let scene = Scene::new(&[]);
+    let mut client = scene.client();
+    for (topic, permission, code) in [("TBW102", "0", 29), ("T", "99", 29), ("T", "-1", 29), ("T", "6", 0)] {
+        let fields = [("topic", topic), ("readQueueNums", "4"), ("writeQueueNums", "4"), ("perm", permission)];
+        assert_eq!(client.call(17, &fields, b"").code, code, "{topic} {permission}");
+    }
+}
+
+#[test]
+fn an_offset_behind_everything_leads_to_the_end() {
+    let scene = Scene::new(&[]);
+    let mut client = scene.client();
+    crate::send(&mut client, "T", "0", "", b"a");
+    for (offset, next) in [("9223372036854775807", 1), ("9223372036854775806", 1), ("2", 1), ("-1", 0)] {
+        let answer = client.call(11, &pull_fields("T", ("0", offset), "*", "0"), b"");
+        assert_eq!((answer.code, answer.number("nextBeginOffset")), (21, next), "{offset}");
+    }
+}
