@@ -291,7 +291,7 @@ fn system_topics_and_permissions_that_are_none_are_refused() {
 fn an_offset_behind_everything_leads_to_the_end() {
     let scene = Scene::new(&[]);
     let mut client = scene.client();
-    crate::send(&mut client, "T", "0", "", b"a");
+    send(&mut client, "T", "0", "", b"a");
     for (offset, next) in [("9223372036854775807", 1), ("9223372036854775806", 1), ("2", 1), ("-1", 0)] {
         let answer = client.call(11, &pull_fields("T", ("0", offset), "*", "0"), b"");
         assert_eq!((answer.code, answer.number("nextBeginOffset")), (21, next), "{offset}");
