@@ -336,6 +336,14 @@ impl Group {
 
     /// The flush thread's pump; `due` is when it flushes next under [`FlushPolicy::Async`].
     fn pump(&self, due: &mut Option<Instant>) -> Result<Pumped> {
+        match self.flush_if_due(due) {
+            // The thread is about to be stopped, which is no failure of its own.
+            Err(Error::Closed) => Ok(Pumped::Idle(None)),
+            pumped => pumped,
+        }
+    }
+
+    fn flush_if_due(&self, due: &mut Option<Instant>) -> Result<Pumped> {
         if lock(&self.queue).closed {
             return Ok(Pumped::Idle(None));
         }
