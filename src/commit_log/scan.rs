@@ -56,20 +56,22 @@ impl Iterator for LogScan {
     type Item = Result<ScanItem>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let range = self.log.range();
-        // A deletion may have overtaken the scan.
-        self.at = self.at.max(range.start);
-        if self.at >= range.end {
-            return None;
-        }
-        let (item, next) = match self.log.item(&mut self.reader, self.at.get()) {
-            Ok(Some(found)) => found,
-            // Deleted in this moment.
-            Ok(None) => return self.next(),
-            Err(error) => {
-                // There is nowhere to go on from.
-                self.at = LogOffset::MAX;
-                return Some(Err(error));
+        let (item, next) = loop {
+            let range = self.log.range();
+            // A deletion may have overtaken the scan.
+            self.at = self.at.max(range.start);
+            if self.at >= range.end {
+                return None;
+            }
+            match self.log.item(&mut self.reader, self.at.get()) {
+                Ok(Some(found)) => break found,
+                // Deleted in this moment.
+                Ok(None) => {}
+                Err(error) => {
+                    // There is nowhere to go on from.
+                    self.at = LogOffset::MAX;
+                    return Some(Err(error));
+                }
             }
         };
         let item = match item {

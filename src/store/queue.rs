@@ -47,7 +47,7 @@ pub struct QueueIter {
     reader: Reader,
     items: VecDeque<QueueItem>,
     repaired_at: Option<QueueOffset>,
-    /// Set while something happens whose failure is the end.
+    /// The queue itself could not be read: whoever goes on after that error comes to an end.
     ended: bool,
 }
 
@@ -126,27 +126,27 @@ impl QueueHandle {
 }
 
 impl QueueIter {
-    fn advance(&mut self) -> Result<Option<MessageView>> {
+    /// Reads entries from `next` on, if there are any.
+    fn refill(&mut self) -> Result<()> {
         let QueueHandle { shared, topic, queue_id } = &self.handle;
-        if self.ended {
-            return Ok(None);
-        }
         if self.queue.is_none() {
-            self.ended = true;
             self.queue = shared.find_queue(topic, *queue_id)?;
-            self.ended = false;
         }
-        let Some(queue) = &self.queue else { return Ok(None) };
-        loop {
+        let Some(queue) = &self.queue else { return Ok(()) };
+        let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
+        shared.dispatch_for(queue, self.next, last)?;
+        self.next = self.next.max(queue.range().start);
+        self.items = shared.read_entries(queue, self.next, READ_ENTRIES)?.into();
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Option<MessageView>> {
+        while !self.ended {
             if self.items.is_empty() {
-                self.ended = true;
-                let last = self.next + (READ_ENTRIES as u64).min(QueueOffset::MAX - self.next);
-                shared.dispatch_for(queue, self.next, last)?;
-                self.next = self.next.max(queue.range().start);
-                self.items = shared.read_entries(queue, self.next, READ_ENTRIES)?.into();
-                self.ended = false;
+                self.refill().inspect_err(|_| self.ended = true)?;
             }
-            let Some(item) = self.items.pop_front() else { return Ok(None) };
+            let (Some(queue), Some(item)) = (&self.queue, self.items.pop_front()) else { return Ok(None) };
+            let shared = &self.handle.shared;
             // An error is an item too: the next one comes after it.
             self.next = item.queue_offset + u64::from(item.count);
             match shared.fetch(&mut self.reader, queue, &item)? {
@@ -164,6 +164,7 @@ impl QueueIter {
                 Fetched::Gone => {}
             }
         }
+        Ok(None)
     }
 }
 
