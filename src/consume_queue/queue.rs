@@ -193,15 +193,23 @@ impl ConsumeQueue {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode, or an extension unit is missing
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if an entry does not decode, an extension unit is missing, or the
+    ///   batches are not in order
     /// - [`Error::Io`](crate::Error::Io) if reading fails
     pub fn read(&self, from: QueueOffset, max: usize) -> Result<Vec<QueueItem>> {
         self.stable(|extent| {
             let mut extension = Extension::new(&self.files);
-            let first = self.index_of(extent, from.get().max(extent.min))?;
+            let mut next = from.get().max(extent.min);
+            let first = self.index_of(extent, next)?;
             let items = self.items(first..extent.end_entry, max)?.into_iter().map(|(index, mut item)| {
-                let missing = || self.files.corrupt(index, 1, "the extension unit is missing");
-                item.entry.tags_code = extension.tags_code(&item.entry)?.ok_or_else(missing)?;
+                let damaged = |what| self.files.corrupt(index, 1, what);
+                if item.end() <= next {
+                    // Whoever goes on behind it would come here again.
+                    return Err(damaged("a batch ends where an earlier one did"));
+                }
+                next = item.end();
+                let tags_code = extension.tags_code(&item.entry)?;
+                item.entry.tags_code = tags_code.ok_or_else(|| damaged("the extension unit is missing"))?;
                 Ok(item)
             });
             items.collect()

@@ -1,11 +1,13 @@
 //! Reading by queue, time, key and id.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mqlog::format::batch::{BatchItem, push_batch_item};
+use mqlog::format::queue_entry::BatchEntry;
 use mqlog::format::record::SysFlag;
 use mqlog::{Clock, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
 
@@ -130,6 +132,37 @@ fn inner_batches_fill_batch_queues() {
     check_store(&open(dir.path()));
 }
 
+/// Where entries of a batch queue had changed places, each of them right by itself, an iterator went back to the one
+/// before again and again. Found by fuzzing.
+#[test]
+fn batches_out_of_order_are_put_right_by_who_reads_them() {
+    let dir = fast_dir();
+    let store = open(dir.path());
+    for count in [1, 3, 2, 4] {
+        let mut body = Vec::new();
+        (0..count).for_each(|_| push_batch_item(&mut body, &BatchItem { flag: 0, body: b"", properties: b"" }));
+        let message = Message::new("b").property("INNER_NUM", count.to_string()).owned_body(body);
+        store.put(message.sys_flag(SysFlag::INNER_BATCH)).unwrap();
+    }
+    assert_eq!(get(&store, "b", 0, 0, "*").messages.len(), 4);
+    let path = dir.path().join("batchconsumequeue/b/0/00000000000000000000");
+    let right = fs::read(&path).unwrap();
+    let exchange = || {
+        let mut bytes = right.clone();
+        let (first, second) = bytes[BatchEntry::BYTES..3 * BatchEntry::BYTES].split_at_mut(BatchEntry::BYTES);
+        first.swap_with_slice(second);
+        fs::write(&path, bytes).unwrap();
+    };
+    exchange();
+    let queue = store.queue("b", 0);
+    let found = queue.iter_from(QueueOffset::ZERO).take(20).map(|message| message.unwrap().queue_offset().get());
+    assert_eq!(found.collect::<Vec<_>>(), [0, 1, 4, 6]);
+    exchange();
+    let got = get(&store, "b", 0, 0, "*");
+    assert_eq!((got.messages.len(), got.next.get()), (4, 10));
+    assert_eq!(fs::read(&path).unwrap(), right);
+}
+
 #[test]
 fn light_queues_delayed_and_transactional_messages() {
     let dir = fast_dir();
@@ -193,7 +226,7 @@ fn a_query_has_bounds_in_ms_and_the_newest_first_over_many_files() {
         store.put(Message::new("t").key(key).key("all").property("UNIQ_KEY", format!("u{number}"))).unwrap();
     }
     store.topics().unwrap();
-    assert!(std::fs::read_dir(dir.path().join("index")).unwrap().count() > 3);
+    assert!(fs::read_dir(dir.path().join("index")).unwrap().count() > 3);
     let times = |key: &str, range: std::ops::RangeInclusive<i64>| -> Vec<i64> {
         store.query("t", key, range).unwrap().map(|found| found.unwrap().store_ms()).collect()
     };
