@@ -12,9 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::offset::QueueOffset;
 use crate::progress::lock;
-
-/// No queue is as long as this: positions of its entries must fit 63 bits.
-const MAX_ENTRIES: u64 = i64::MAX as u64 / 64;
+use crate::side::MAX_QUEUE_ENTRIES;
 
 /// The longest gap that is filled: a damaged record must not fill the disk.
 const MAX_GAP: u64 = 1 << 20;
@@ -360,8 +358,8 @@ impl ConsumeQueue {
 }
 
 fn check_range(from: u64, count: u64) -> Result<()> {
-    if from.checked_add(count).is_some_and(|end| end <= MAX_ENTRIES) {
+    if from.checked_add(count).is_some_and(|end| end <= MAX_QUEUE_ENTRIES) {
         return Ok(());
     }
-    Err(Error::OutOfRange { offset: from, available: 0..MAX_ENTRIES })
+    Err(Error::OutOfRange { offset: from, available: 0..MAX_QUEUE_ENTRIES })
 }

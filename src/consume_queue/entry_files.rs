@@ -15,7 +15,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::names::{log_file_name, parse_log_file_name};
 use crate::format::queue_entry::{BatchEntry, ExtensionAddress, ExtensionUnit, QueueEntry};
 use crate::progress::lock;
-use crate::side::FileState;
+use crate::side::{FileState, MAX_QUEUE_ENTRIES};
 
 /// Entries are read and compared in pieces of about this many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -130,7 +130,13 @@ impl EntryFiles {
 
     /// Is this a file of the right length in a right place?
     pub(super) fn is_whole(&self, file: &FileState) -> bool {
-        file.bytes == self.file_bytes() && file.base.is_multiple_of(self.file_bytes())
+        file.bytes == self.file_bytes() && self.is_placed(file)
+    }
+
+    /// Can a file of the queue begin there?
+    pub(super) fn is_placed(&self, file: &FileState) -> bool {
+        file.base.is_multiple_of(self.file_bytes())
+            && file.base / self.entry_bytes() as u64 <= MAX_QUEUE_ENTRIES - self.per_file()
     }
 
     /// Lists the numbers of the whole files.

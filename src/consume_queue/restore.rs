@@ -9,7 +9,7 @@ use super::queue::{ConsumeQueue, Extent, Rebuild};
 use crate::error::Result;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
-use crate::side::{FileState, QueueState};
+use crate::side::{FileState, MAX_QUEUE_ENTRIES, QueueState};
 
 impl ConsumeQueue {
     /// Has the queue changed since [`state`](Self::state) was last asked?
@@ -110,7 +110,7 @@ impl ConsumeQueue {
         let numbers = files.iter().map(|file| Some(file.base / self.files.file_bytes()));
         writer.unsynced.get_or_insert_default().0.extend(numbers.chain([None]));
         for file in files.iter().filter(|file| !self.files.is_whole(file)) {
-            if file.base.is_multiple_of(self.files.file_bytes()) {
+            if self.files.is_placed(file) {
                 let number = file.base / self.files.file_bytes();
                 writer.note(Some(number));
                 writer.note(None);
@@ -145,7 +145,7 @@ impl ConsumeQueue {
     /// Reads the files from the lowest one on, to the first entry that is none, names messages before those of an
     /// entry before it, or goes beyond queue offset `limit`; or to the first file that is missing.
     pub(super) fn find_extent(&self, limit: u64) -> Result<Extent> {
-        let present = self.files.numbers()?;
+        let (present, limit) = (self.files.numbers()?, limit.min(MAX_QUEUE_ENTRIES));
         let Some(lowest) = present.first() else { return Ok(Extent::default()) };
         let first_entry = lowest * self.files.per_file();
         let mut end_entry = first_entry;

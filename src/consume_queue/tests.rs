@@ -650,6 +650,34 @@ fn a_queue_without_records_keeps_its_end() {
     assert_eq!(everything(&again), [(10, entry(1000))]);
 }
 
+/// A damaged entry of a batch queue, or a file under a forged name, was taken for the end of its queue, whose number no
+/// checkpoint can hold: the one that was written with it could not be read again. Found by fuzzing.
+#[test]
+fn numbers_beyond_any_queue_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let batch = BatchEntry { log_offset: 0, record_bytes: 100, tags_code: 0, store_ms: 0, base: 0, count: 2 };
+    batch_queue(dir.path()).append_batch(&batch).unwrap();
+    let path = dir.path().join(format!("batchconsumequeue/{TOPIC}/0/{:020}", 0));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[BatchEntry::BYTES..][..BatchEntry::BYTES].copy_from_slice(&BatchEntry { base: 1 << 61, ..batch }.encode());
+    fs::write(path, bytes).unwrap();
+    let again = batch_queue(dir.path());
+    again.begin_rebuild().unwrap();
+    assert!(again.finish_rebuild().unwrap());
+    assert_eq!(again.range(), at(2)..at(2));
+
+    let dir = tempfile::tempdir().unwrap();
+    queue(dir.path()).append(at(0), &run(0..3)).unwrap();
+    let far = file(dir.path(), i64::MAX as u64 / 20 / u64::from(PER_FILE));
+    fs::copy(file(dir.path(), 0), &far).unwrap();
+    fs::remove_file(file(dir.path(), 0)).unwrap();
+    let again = queue(dir.path());
+    assert!(again.is_damaged());
+    again.begin_rebuild().unwrap();
+    assert!(again.finish_rebuild().unwrap() && !far.exists());
+    assert_eq!(again.range(), at(0)..at(0));
+}
+
 #[test]
 fn files_deleted_after_the_checkpoint_need_no_rebuild() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,8 +15,8 @@ const MAGIC: &[u8; 8] = b"mqlogDR1";
 const FRAME_MAGIC: &[u8; 4] = b"mqfr";
 /// A file that grew by less than this is not worth compacting.
 const SMALL_BYTES: u64 = 64 * 1024;
-/// No queue has numbers like these: positions of its entries would not fit 63 bits.
-const MOST_ENTRIES: u64 = i64::MAX as u64 / 64;
+/// No queue is as long as this: positions of its entries must fit 63 bits.
+pub(crate) const MAX_QUEUE_ENTRIES: u64 = i64::MAX as u64 / 64;
 
 /// A file as it was when a frame was written: the same length and time mean that nobody changed it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ fn decode_queue(fields: &mut Fields<'_>) -> Option<QueueState> {
         Some(FileState { base, bytes, modified_ns })
     })?;
     let queue_id = i32::try_from(queue_id.cast_signed()).ok()?;
-    if min.max(next).max(entries) > MOST_ENTRIES {
+    if min.max(next).max(entries) > MAX_QUEUE_ENTRIES {
         return None;
     }
     let (min, next) = (QueueOffset::new(min), QueueOffset::new(next));

@@ -86,7 +86,7 @@ use crate::disk::Storage;
 use crate::error::Result;
 use crate::offset::LogOffset;
 
-pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState};
+pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, MAX_QUEUE_ENTRIES, QueueState};
 pub(crate) use format::{LOG_FILE_BYTES, StoreFormat};
 pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, remove_abort, store_checkpoint};
 pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
