@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::consume_queue::sync_queues;
 use crate::dispatch::{DispatchCursor, Dispatcher};
 use crate::error::Result;
 use crate::format::checkpoint::Checkpoint;
@@ -91,9 +92,8 @@ impl Checkpointer {
 /// Syncs the queues that `states` describe, then the index, and says so in a frame. The log is not synced, so the frame
 /// holds only once it is durable up to where the index is.
 pub(crate) fn sync_derived(dispatcher: &Dispatcher, cursor: DispatchCursor, states: Vec<QueueState>) -> Result<Frame> {
-    for queue in states.iter().filter_map(|state| dispatcher.queues.get(&state.topic, state.queue_id)) {
-        queue.sync()?;
-    }
+    let queues = states.iter().filter_map(|state| dispatcher.queues.get(&state.topic, state.queue_id));
+    sync_queues(&queues.collect::<Vec<_>>())?;
     dispatcher.index.sync()?;
     Ok(Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index: dispatcher.index.states()? })
 }

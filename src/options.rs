@@ -11,7 +11,7 @@ use crate::commit_log::{DEFAULT_HOST, MAX_BODY_BYTES, ReadMode};
 use crate::disk::{Disk, RealDisk};
 use crate::dispatch::{DEFAULT_DELAY_LEVELS, DelayLevels, OnArrival};
 use crate::drive::Drive;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flush::FlushPolicy;
 use crate::offset::LogOffset;
 use crate::side::StoreFormat;
@@ -244,6 +244,10 @@ impl StoreOptions {
 
     /// Checks every limit that can be checked before anything is opened.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.root.as_os_str().is_empty() {
+            let reason = "it is empty; the working directory is `.`".to_owned();
+            return Err(Error::InvalidOption { option: "root", reason });
+        }
         self.sizes.check()?;
         self.flush.check()?;
         DelayLevels::parse(&self.delay_levels).map(drop)

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::read::ReadMode;
 use crate::clock::Clock;
-use crate::disk::Storage;
+use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
-use crate::format::record::RecordCrc;
+use crate::format::names::log_file_name;
+use crate::format::record::{RecordCrc, Version};
 use crate::mapped_file::list_log_files;
 use crate::side::{Derived, LOG_FILE_BYTES, SideFolder, StoreFormat, Watermark, WatermarkFile};
 
 /// RocketMQ's limit for a body.
 pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// No record of RocketMQ's is longer: its body, and header, topic and properties.
+const MOST_RECORD_BYTES: u32 = MAX_BODY_BYTES as u32 + 64 * 1024;
 
 /// How to open.
 #[derive(Debug, Clone)]
@@ -59,9 +65,16 @@ impl Known {
 }
 
 /// The length that log files have in a folder: what most lengths, and most distances of names, say. Neither alone will
-/// do: a file may be short, or missing.
+/// do: a file may be short, or missing. `None` if nothing says it.
 pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
-    let (files, _) = list_log_files(&options.storage, &options.root.join("commitlog"))?;
+    let dir = options.root.join("commitlog");
+    let (files, _) = list_log_files(&options.storage, &dir)?;
+    if let [(base, bytes)] = files[..] {
+        let may_be_short = bytes < options.wanted.log_file_bytes && base.is_multiple_of(options.wanted.log_file_bytes);
+        if may_be_short && is_cut(&options.storage.open(&dir.join(log_file_name(base)), OpenMode::Read)?)? {
+            return Ok(None);
+        }
+    }
     let distances = files.windows(2).map(|pair| pair[1].0 - pair[0].0);
     let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
     let lengths = distances.chain(files.iter().map(|(_, bytes)| *bytes));
@@ -69,4 +82,18 @@ pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
         *votes.entry(bytes).or_default() += 1;
     }
     Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(bytes, _)| bytes))
+}
+
+/// Does a file end within a record? One of full length ends with a blank or with zeros.
+fn is_cut(file: &File) -> Result<bool> {
+    let (mut at, mut head) = (0, [0; 8]);
+    while file.read_at(&mut head, at)? == head.len() {
+        let length = BigEndian::read_u32(&head);
+        let is_record = Version::from_magic(BigEndian::read_u32(&head[4..])).is_some();
+        if !is_record || !(1..MOST_RECORD_BYTES).contains(&length) {
+            return Ok(false);
+        }
+        at += u64::from(length);
+    }
+    Ok(true)
 }

@@ -2,10 +2,13 @@
 //!
 //! A queue grows live and in a rebuild by the same code, which in a rebuild writes only what differs.
 
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::entry_files::{Extension, is_missing};
+use super::entry_files::{Extension, Shared, is_missing};
 use super::queue::{ConsumeQueue, Extent, Unsynced, Writer};
 use crate::disk::File;
 use crate::error::{Error, Result};
@@ -158,13 +161,7 @@ impl ConsumeQueue {
     ///
     /// - [`Error::Io`] if a sync fails; what was to be synced stays to be synced
     pub fn sync(&self) -> Result<()> {
-        // The turn guards no data: it makes a second caller wait for what the first one is syncing.
-        let _turn = lock(&self.files.shared.sync_turn);
-        let Some(unsynced) = lock(&self.writer).unsynced.take() else { return Ok(()) };
-        self.sync_all(&unsynced).inspect_err(|_| {
-            lock(&self.writer).unsynced.get_or_insert_default().0.extend(unsynced.0);
-            self.touched.store(true, Ordering::Release);
-        })
+        sync_queues(&[self])
     }
 
     /// Checks that the queue's numbers are not at their end: only a damaged or forged record can bring them there.
@@ -296,27 +293,6 @@ impl ConsumeQueue {
         }
     }
 
-    fn sync_all(&self, unsynced: &Unsynced) -> Result<()> {
-        for file in unsynced.0.iter().flatten() {
-            match self.files.open(*file).and_then(|open| open.sync()) {
-                // It was written and removed since.
-                Err(error) if is_missing(&error) => {}
-                synced => synced?,
-            }
-        }
-        if !unsynced.0.contains(&None) {
-            return Ok(());
-        }
-        let storage = &self.files.shared.storage;
-        // Folders are not told apart into new ones and old ones: syncing one without news costs little.
-        for folder in self.files.dir().ancestors().take_while(|folder| folder.starts_with(&self.files.shared.root)) {
-            if storage.info(folder)?.is_some() {
-                storage.sync_dir(folder)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes the files above an entry, last first, and zeroes what is behind it in its file. Only what is not zero is
     /// written, so that the file stays sparse. If it is as it was when all behind `end` was zero, only the blocks that
     /// follow are looked at, and further only if there is something in them.
@@ -355,6 +331,55 @@ impl ConsumeQueue {
     fn out_of_order(&self, extent: &Extent, given: u64) -> Error {
         Error::OutOfOrder { path: self.files.dir(), expected: extent.next, given }
     }
+}
+
+/// Does what [`ConsumeQueue::sync`] does for queues of one store.
+pub(crate) fn sync_queues(queues: &[impl Borrow<ConsumeQueue>]) -> Result<()> {
+    let Some(shared) = queues.first().map(|queue| &queue.borrow().files.shared) else { return Ok(()) };
+    // The turn guards no data: it makes a second caller wait for what the first one is syncing.
+    let _turn = lock(&shared.sync_turn);
+    let take = |queue: &ConsumeQueue| lock(&queue.writer).unsynced.take();
+    let taken: Vec<_> = queues.iter().map(Borrow::borrow).filter_map(|queue| Some((queue, take(queue)?))).collect();
+    sync_all(shared, &taken).inspect_err(|_| {
+        for (queue, unsynced) in taken {
+            lock(&queue.writer).unsynced.get_or_insert_default().0.extend(unsynced.0);
+            queue.touched.store(true, Ordering::Release);
+        }
+    })
+}
+
+fn sync_all(shared: &Shared, queues: &[(&ConsumeQueue, Box<Unsynced>)]) -> Result<()> {
+    let mut files = Vec::new();
+    let mut folders = BTreeSet::new();
+    for (queue, unsynced) in queues {
+        files.extend(unsynced.0.iter().flatten().map(|file| (*queue, *file)));
+        if unsynced.0.contains(&None) {
+            // Folders are not told apart into new ones and old ones: syncing one without news costs little.
+            let dir = queue.files.dir();
+            folders.extend(dir.ancestors().take_while(|dir| dir.starts_with(&shared.root)).map(Path::to_path_buf));
+        }
+    }
+    let each_file = |work: fn(&File) -> Result<()>| {
+        files.iter().try_for_each(|(queue, file)| match queue.files.open(*file).and_then(|file| work(&file)) {
+            // It was written and removed since.
+            Err(error) if is_missing(&error) => Ok(()),
+            done => done,
+        })
+    };
+    if files.len() > 1 {
+        // The file system takes them all into one of its transactions instead of waiting for one a file.
+        each_file(|file| {
+            file.begin_sync();
+            Ok(())
+        })?;
+    }
+    each_file(File::sync)?;
+    for folder in folders {
+        if shared.storage.info(&folder)?.is_some() {
+            shared.storage.sync_dir(&folder)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_range(from: u64, count: u64) -> Result<()> {

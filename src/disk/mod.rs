@@ -132,6 +132,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says. After an error the file's unsynced bytes are in doubt for good.
     fn sync(&self) -> io::Result<()>;
+    /// Lets the system begin with what a sync will wait for. Only a hint.
+    fn begin_sync(&self) {}
     /// Maps the first `bytes` bytes, shared with everybody who has the file open.
     ///
     /// # Errors

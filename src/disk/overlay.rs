@@ -17,6 +17,7 @@ use std::ops::{Bound, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::storage::is_missing;
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 
 const PAGE: usize = 4096;
@@ -91,7 +92,8 @@ impl Disk for OverlayDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut names = self.names();
         let content = match self.find(&names, path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && mode == OpenMode::Create => Content::new(path),
+            // A file may stand on the base where a folder does here.
+            Err(error) if mode == OpenMode::Create && is_missing(&error) => Content::new(path),
             found => found?,
         };
         if mode == OpenMode::Create {

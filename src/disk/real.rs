@@ -162,6 +162,12 @@ impl DiskFile for RealFile {
         self.0.sync_data()
     }
 
+    fn begin_sync(&self) {
+        // What is dirty is written before it can be left out of memory, and the call does not wait for it.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn map(&self, bytes: usize, mode: OpenMode) -> io::Result<Box<dyn Mapping>> {
         let mut options = MmapOptions::new();
         let (options, file) = (options.len(bytes), &self.0);

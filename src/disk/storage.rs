@@ -108,10 +108,15 @@ impl Storage {
     }
 }
 
+/// Is there no such thing, or no such folder?
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// `None` where the disk says that there is no such thing.
 fn unless_missing<T>(operation: &'static str, path: &Path, answer: io::Result<T>) -> Result<Option<T>> {
     match answer {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         answer => answer.map(Some).map_err(|error| Error::io(operation, path, None, error)),
     }
 }
@@ -159,6 +164,10 @@ impl File {
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.inner.sync().map_err(|error| Error::io("sync", &self.path, None, error))
+    }
+
+    pub(crate) fn begin_sync(&self) {
+        self.inner.begin_sync();
     }
 
     pub(super) fn try_lock(&self) -> Result<bool> {

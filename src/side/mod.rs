@@ -127,8 +127,10 @@ impl SideFolder {
     /// Makes the folder and those in it, if they do not exist, and their names durable.
     pub(crate) fn create(&self) -> Result<()> {
         self.storage.create_dir_durably(&self.root)?;
-        self.storage.create_dir_all(&self.path.join(NEW))?;
-        self.storage.create_dir_all(&self.path.join(CUT))?;
+        for dir in [&self.path, &self.path.join(NEW), &self.path.join(CUT)] {
+            self.set_aside(dir, true)?;
+            self.storage.create_dir_all(dir)?;
+        }
         // Synced even if they existed: a session that was killed may have made them without getting here.
         self.storage.sync_dir(&self.path)?;
         self.storage.sync_dir(&self.root)
@@ -139,8 +141,10 @@ impl SideFolder {
     /// of it to be believed.
     pub(crate) fn clear(&self) -> Result<()> {
         for name in [DERIVED, WATERMARK, FORMAT] {
-            self.storage.remove_file(&self.path.join(name))?;
-            self.storage.remove_file(&self.path.join(format!("{name}.tmp")))?;
+            for path in [self.path.join(name), self.path.join(format!("{name}.tmp"))] {
+                self.set_aside(&path, false)?;
+                self.storage.remove_file(&path)?;
+            }
         }
         self.empty_new()?;
         if self.storage.info(&self.path)?.is_some() { self.storage.sync_dir(&self.path) } else { Ok(()) }
@@ -182,6 +186,23 @@ impl SideFolder {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.storage.replace(&self.path.join(name), bytes)
+        let path = self.path.join(name);
+        self.set_aside(&path, false)?;
+        self.storage.replace(&path, bytes)
+    }
+
+    /// Gives a folder that has the name of a file of ours, or a file that has a folder's, another name: it is none of
+    /// ours, so it counts as missing, and it is not removed.
+    fn set_aside(&self, path: &Path, is_dir: bool) -> Result<()> {
+        if self.storage.info(path)?.is_none_or(|info| info.is_dir == is_dir) {
+            return Ok(());
+        }
+        let mut other = path.to_path_buf();
+        while self.storage.info(&other)?.is_some() {
+            other.as_mut_os_string().push(".stray");
+        }
+        // Where this does not go, what comes next names the reason; an opening for reading only needs no room.
+        let _ = self.storage.rename(path, &other);
+        Ok(())
     }
 }

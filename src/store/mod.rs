@@ -426,6 +426,8 @@ impl Shared {
             message.check(&self.limits)?;
         }
         self.check_appends()?;
+        // A message that is too large is refused before it makes a queue.
+        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         let queue = self.queue_for(first)?;
         let light =
             light_queues(first).map(|name| self.queues.get_or_create(name, light_queue_id(name, first.queue_id)));
@@ -438,7 +440,6 @@ impl Shared {
         }
         light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
         let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
         BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {

@@ -40,14 +40,15 @@ fn queues_and_index_ahead_of_the_log_are_cut_with_it() {
         let base = Base::make(end);
         let all = base.content.records.len();
         for count in [1, 7, all / 3, all / 2, all - 40, all - 1] {
-            // A short file that is alone does not tell how long a file is.
-            for shorten in [false, base.content.records[count].0 > 3 * 16 * 1024] {
-                println!("{end:?} cut to {count} records, {shorten}");
+            // A short file, be it alone, does not tell how long a file is.
+            for (shorten, torn) in [(false, 0), (true, 0), (true, 7), (true, 60)] {
+                println!("{end:?} cut to {count} records, {shorten} {torn}");
                 let patient = base.patient();
-                cut_log(&patient, base.content.records[count].0, shorten);
+                cut_log(&patient, base.content.records[count].0 + torn, shorten);
                 fs::remove_dir_all(patient.path("mqlog")).unwrap();
                 let content = beginning(&base, &patient.root, count);
                 let store = patient.open();
+                assert_eq!(store.log_file_bytes(), 16 * 1024);
                 assert_eq!(store.recovery_report().corruptions, []);
                 assert!(check_content(&store) == content);
                 store.close().unwrap();

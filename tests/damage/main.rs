@@ -169,7 +169,7 @@ fn each_index_file_of_a_closed_store_may_be_damaged() {
 }
 
 #[test]
-fn each_index_file_of_a_killed_store_may_be_lost_or_cut() {
+fn each_index_file_of_a_killed_store_may_be_lost_cut_or_older() {
     let base = Base::make(End::Killed);
     let harms = [Harm::Deleted, Harm::Emptied, Harm::Cut, Harm::Zeroed, Harm::Longer, Harm::Older];
     let count = harm_each(&base, &base.files("index"), &harms, |_, _, report| assert!(!report.clean));

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use mqlog::MessageStore;
+
 use crate::common::{check_content, check_store, copy_file};
 use crate::stores::{Base, End, options, put_session};
 use crate::{EVERY_HARM, Harm, harm_each};
@@ -18,6 +20,45 @@ fn each_file_of_the_side_folder_may_be_damaged() {
         });
         println!("{count} damaged side files, {end:?}");
         assert!(count >= 30);
+    }
+}
+
+/// A folder in the place of a file, or a file in that of a folder, was an error at opening; it counts as missing, and
+/// what is in it stays.
+#[test]
+fn what_is_of_the_wrong_kind_counts_as_missing() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        for name in ["mqlog", "mqlog/new", "mqlog/cut", "mqlog/format", "mqlog/watermark", "mqlog/derived"] {
+            for (read_only, is_foreign) in [(true, false), (false, false), (false, true)] {
+                let patient = base.patient();
+                let path = patient.path(name);
+                let is_dir = path.is_dir();
+                let kept = if is_dir {
+                    fs::remove_dir_all(&path).unwrap();
+                    fs::write(&path, "kept").unwrap();
+                    patient.path(&format!("{name}.stray"))
+                } else {
+                    fs::remove_file(&path).unwrap();
+                    fs::create_dir(&path).unwrap();
+                    fs::write(path.join("kept"), "kept").unwrap();
+                    patient.path(&format!("{name}.stray/kept"))
+                };
+                if is_foreign {
+                    fs::remove_file(patient.path("lock")).unwrap();
+                }
+                if read_only {
+                    let store = MessageStore::open(options(&patient.path("")).read_only(true)).unwrap();
+                    assert!(check_content(&store) == base.content);
+                    assert_eq!((path.is_dir(), kept.exists()), (!is_dir, false));
+                } else {
+                    let store = patient.open();
+                    assert!(check_content(&store) == base.content, "{name} {end:?}");
+                    patient.check_after(store, &base.content);
+                    assert_eq!(fs::read(kept).unwrap(), b"kept");
+                }
+            }
+        }
     }
 }
 
@@ -71,7 +112,7 @@ fn a_watermark_anywhere_in_the_log_leads_to_an_answer() {
         let mut bytes = fs::read(patient.path("mqlog/watermark")).unwrap();
         bytes[..slot.len()].copy_from_slice(&slot);
         fs::write(patient.path("mqlog/watermark"), bytes).unwrap();
-        match mqlog::MessageStore::open(options(&patient.root)) {
+        match MessageStore::open(options(&patient.root)) {
             Ok(store) => assert!(store.scan(mqlog::LogOffset::ZERO).all(|item| item.is_ok())),
             Err(error) => assert!(matches!(error, mqlog::Error::Corrupt(_)), "{error}"),
         }
@@ -175,7 +216,7 @@ fn the_harms_do_something() {
 fn an_older_format_does_not_ask_for_checksums_that_are_not_there() {
     let base = Base::make(End::Closed);
     let patient = base.patient();
-    let store = mqlog::MessageStore::open(options(&patient.root).record_crc(false)).unwrap();
+    let store = MessageStore::open(options(&patient.root).record_crc(false)).unwrap();
     put_session(&store, 9);
     store.close().unwrap();
     copy_file(&base.root().join("mqlog/format"), &patient.path("mqlog/format"));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mqlog::format::record::SysFlag;
-use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore};
+use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore, StoreOptions};
 
 use crate::common::{check_store, fast_dir, small};
 use crate::{bodies, get, open, put_many};
@@ -225,4 +225,11 @@ fn a_batch_can_be_appended_without_a_wait() {
     assert_eq!(bodies(&get(&store, "t", 0, 0, "*")), ["0", "1", "2"]);
     let mixed = [Message::new("t"), Message::new("u")];
     assert!(matches!(store.append_batch(&mixed), Err(Error::InvalidMessage { field: "batch", .. })));
+}
+
+/// The path of a store was joined with names, so that an empty one meant the working directory, until a sync of it failed.
+#[test]
+fn an_empty_path_is_refused() {
+    let error = MessageStore::open(StoreOptions::new("")).unwrap_err();
+    assert!(matches!(error, Error::InvalidOption { option: "root", .. }), "{error}");
 }
