@@ -36,14 +36,19 @@ impl Checkpointer {
         work()
     }
 
-    /// Does the last frame reach as far as `offset`?
-    pub(crate) fn covers(&self, offset: LogOffset) -> bool {
-        *lock(&self.done) >= offset
+    /// Where the last frame ends.
+    pub(crate) fn covered(&self) -> LogOffset {
+        *lock(&self.done)
+    }
+
+    /// Writes a checkpoint if the last frame does not reach as far as `offset`.
+    pub(crate) fn cover(&self, offset: LogOffset) -> Result<()> {
+        if self.covered() < offset { self.checkpoint() } else { Ok(()) }
     }
 
     /// How many bytes of the log are dispatched but in no frame.
     pub(crate) fn behind_bytes(&self) -> u64 {
-        self.dispatcher.log.progress().dispatched().get().saturating_sub(lock(&self.done).get())
+        self.dispatcher.log.progress().dispatched().get().saturating_sub(self.covered().get())
     }
 
     /// Writes a checkpoint of everything that is dispatched now.
@@ -95,7 +100,8 @@ pub(crate) fn sync_derived(dispatcher: &Dispatcher, cursor: DispatchCursor, stat
     let queues = states.iter().filter_map(|state| dispatcher.queues.get(&state.topic, state.queue_id));
     sync_queues(&queues.collect::<Vec<_>>())?;
     dispatcher.index.sync()?;
-    Ok(Frame { log_offset: cursor.at, store_ms: cursor.store_ms, queues: states, index: dispatcher.index.states()? })
+    let (log_start, index) = (dispatcher.log.range().start, dispatcher.index.states()?);
+    Ok(Frame { log_offset: cursor.at, store_ms: cursor.store_ms, log_start, queues: states, index })
 }
 
 /// Sets the three stamps of RocketMQ's checkpoint, durably, and keeps what mqlog does not use in it.

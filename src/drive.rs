@@ -2,7 +2,7 @@
 //!
 //! A task is a closure, its pump, that does a piece of work and says whether there is more. It may be called at any
 //! time, also when there is nothing to do, and never by two threads at once. It ends for good when it fails or panics;
-//! a full disk only makes it pause.
+//! a full disk, or a lack of descriptors, only makes it pause.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +16,8 @@ use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{Mutex, OnceLock};
 
-/// How long a task that met a full disk waits until it tries again.
-const DISK_FULL_PAUSE: Duration = Duration::from_millis(100);
+/// How long a task waits until it tries again what may pass by itself.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who does the work in the background: flushing, dispatching, preparing files and so on.
 ///
@@ -133,7 +133,7 @@ impl Task {
         self.work.health()
     }
 
-    /// Returns the full disk that makes the task pause, if it does.
+    /// Returns what makes the task pause, a full disk for example, if it does.
     pub(crate) fn stalled(&self) -> Option<Error> {
         let work = &self.work;
         if work.is_stalled.load(Ordering::Acquire) { lock(&work.stall).clone() } else { None }
@@ -190,7 +190,7 @@ impl Work {
                     limit.map_or_else(thread::park, thread::park_timeout);
                 }
                 Ok(_) => {}
-                Err(error) if error.is_disk_full() => self.pause(),
+                Err(error) if error.may_pass() => self.pause(),
                 Err(_) => return,
             }
             asleep.swap(false, Ordering::Acquire);
@@ -203,8 +203,8 @@ impl Work {
         let pumped = catch_panic(&mut *pump);
         match &pumped {
             Ok(_) => self.is_stalled.store(false, Ordering::Release),
-            Err(full) if full.is_disk_full() => {
-                *lock(&self.stall) = Some(full.clone());
+            Err(passing) if passing.may_pass() => {
+                *lock(&self.stall) = Some(passing.clone());
                 self.is_stalled.store(true, Ordering::Release);
             }
             Err(error) => {
@@ -221,7 +221,7 @@ impl Work {
 
     /// Lets time pass before the disk is tried again; only [`Task::stop`] cuts it short.
     fn pause(&self) {
-        let end = Instant::now() + DISK_FULL_PAUSE;
+        let end = Instant::now() + RETRY_PAUSE;
         while !self.stopping.load(Ordering::Acquire) && Instant::now() < end {
             thread::park_timeout(end.saturating_duration_since(Instant::now()));
         }

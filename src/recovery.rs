@@ -13,7 +13,7 @@ use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, na
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, DerivedFile, QueueState, SideFolder};
+use crate::side::{Derived, DerivedFile, FileState, Frame, QueueState, SideFolder};
 
 /// The parts that are put right.
 #[derive(Debug)]
@@ -87,7 +87,8 @@ pub(crate) fn recover(
     let (log, queues, index) = (dispatcher.log.range(), &dispatcher.queues, &dispatcher.index);
     let batch = next.0.iter().filter(|(_, (is_batch, _))| *is_batch);
     batch.for_each(|(topic, _)| queues.mark_batch(topic));
-    let derived = known.derived.as_ref().filter(|derived| derived.log_offset <= log.end);
+    // What is deleted was in a frame before: one from below the log's start is an older copy.
+    let derived = known.derived.as_ref().filter(|derived| (log.start..=log.end).contains(&derived.log_offset));
     let (broken, new, index_rebuilt) = match derived {
         Some(derived) => restore(parts, derived, is_clean)?,
         None => (queues.all().iter().map(|queue| name_of(queue)).collect(), Vec::new(), !index.is_empty()),
@@ -98,6 +99,9 @@ pub(crate) fn recover(
     }
     if index_rebuilt {
         index.clear()?;
+    }
+    if let Some(derived) = derived.filter(|_| !broken.is_empty()) {
+        parts.distrust(derived, &broken)?;
     }
     let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
     dispatcher.begin(DispatchCursor { at, store_ms });
@@ -114,6 +118,12 @@ pub(crate) fn recover(
             Ok(())
         })?;
     }
+    for state in broken.iter().filter_map(|name| derived?.queues.get(name)) {
+        let queue = queues.get_or_create(&state.topic, state.queue_id)?;
+        if queue.keep_end(state.next)? && !repaired.contains(&name_of(&queue)) {
+            repaired.push(name_of(&queue));
+        }
+    }
     if !new.is_empty() {
         // They began after the checkpoint, or a rebuild that was killed had not met them yet: either way no record
         // below the checkpoint is theirs.
@@ -126,6 +136,17 @@ pub(crate) fn recover(
 }
 
 impl Parts {
+    /// Takes back, durably, what the last frame says of some queues: a repair that is killed leaves something else. How
+    /// far they went stays, for queues whose records are gone.
+    fn distrust(&self, derived: &Derived, queues: &Names) -> Result<()> {
+        let Some((mut file, _)) = DerivedFile::open(&self.side)? else { return Ok(()) };
+        let unlike = FileState { base: 0, bytes: 0, modified_ns: 0 };
+        let states = queues.iter().filter_map(|name| derived.queues.get(name));
+        let queues = states.map(|state| QueueState { files: vec![unlike], ..state.clone() }).collect();
+        let Derived { log_offset, store_ms, log_start, ref index, .. } = *derived;
+        file.append(&Frame { log_offset, store_ms, log_start, queues, index: index.clone() })
+    }
+
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.
     fn save_rebuild(&self, cursor: DispatchCursor) -> Result<()> {
         let queues = self.dispatcher.queues.all().into_iter().filter(|queue| !queue.range().is_empty());
@@ -148,7 +169,8 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, N
             queues.mark_batch(&state.topic);
         }
         let queue = queues.get_or_create(&state.topic, state.queue_id)?;
-        if queue.is_damaged() || !restore_queue(&queue, state, is_clean, log_start)? {
+        let may_have_lost = !is_clean || derived.log_start != log_start;
+        if queue.is_damaged() || !restore_queue(&queue, state, (is_clean, may_have_lost), log_start)? {
             broken.push(name.clone());
         }
     }
@@ -160,10 +182,16 @@ fn restore(parts: &Parts, derived: &Derived, is_clean: bool) -> Result<(Names, N
 }
 
 /// Believes what the last checkpoint says of a queue, unless one of the entries that this has to look at is damaged.
-fn restore_queue(queue: &ConsumeQueue, state: &QueueState, is_clean: bool, log_start: LogOffset) -> Result<bool> {
+fn restore_queue(
+    queue: &ConsumeQueue,
+    state: &QueueState,
+    (is_clean, may_have_lost): (bool, bool),
+    log_start: LogOffset,
+) -> Result<bool> {
     let mut restored = queue.restore(state, is_clean, log_start);
-    if !is_clean && matches!(restored, Ok(true)) {
-        // A deletion may have been killed when the log's files were gone and the queues did not know yet.
+    if may_have_lost && matches!(restored, Ok(true)) {
+        // A deletion may have been killed when the log's files were gone and the queues did not know yet, or somebody
+        // removed files of a closed store.
         restored = queue.raise_min(log_start).map(|()| true);
     }
     if matches!(restored, Err(Error::Corrupt(_))) { Ok(false) } else { restored }

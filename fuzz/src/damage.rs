@@ -246,12 +246,12 @@ impl Damaged {
         let Some(file) = self.files.get(NAME).filter(|file| file.bytes.len() == 8192) else { return };
         let mut bytes = file.bytes.clone();
         for _ in 0..=input.byte() % 3 {
-            let slot = &mut bytes[usize::from(input.byte() & 1) * 4096..][..64];
-            let field = 8 + usize::from(input.byte() % 6) * 8;
+            let slot = &mut bytes[usize::from(input.byte() & 1) * 4096..][..72];
+            let field = 8 + usize::from(input.byte() % 7) * 8;
             let known = u64::from_be_bytes(*slot[field..].first_chunk().unwrap());
             slot[field..field + 8].copy_from_slice(&input.number(known).to_be_bytes());
-            let crc = u64::from(crc32c::crc32c(&slot[..56]));
-            slot[56..].copy_from_slice(&crc.to_be_bytes());
+            let crc = u64::from(crc32c::crc32c(&slot[..64]));
+            slot[64..].copy_from_slice(&crc.to_be_bytes());
         }
         self.put(NAME, bytes, false);
         self.lied = true;

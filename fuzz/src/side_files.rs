@@ -34,11 +34,11 @@ fn watermark(mut input: Input<'_>) -> Vec<u8> {
     for (at, first) in [(0, 2_u64), (4096, 3)] {
         let mut slot = b"mqlogWM1".to_vec();
         slot.extend_from_slice(&input.number(first).to_be_bytes());
-        for _ in 0..5 {
+        for _ in 0..6 {
             slot.extend_from_slice(&input.number(4096).to_be_bytes());
         }
         push_crc(&mut slot);
-        bytes[at..at + 64].copy_from_slice(&slot);
+        bytes[at..at + 72].copy_from_slice(&slot);
     }
     bytes
 }

@@ -60,7 +60,12 @@ pub(super) fn inspect(
     visit: &mut dyn FnMut(&RecordView<'_>),
 ) -> Result<Inspection> {
     let found = list(options, format.log_file_bytes)?;
-    let crc_from = format.record_crc_from.filter(|_| known.format.is_some());
+    let crc_from = known.format.as_ref().and_then(|format| format.record_crc_from);
+    // One of the two may be an older copy, from before records without a CRC.
+    let crc_from = match &known.watermark {
+        Some(watermark) => crc_from.zip(watermark.crc_from).map(|(one, other)| one.max(other)),
+        None => crc_from,
+    };
     let mut inspector = Inspector {
         watermark: known.watermark,
         visit_from: known.derived.as_ref().map_or(0, |derived| derived.log_offset.get()),

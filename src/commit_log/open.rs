@@ -67,10 +67,15 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
     side.create()?;
     side.empty_new()?;
     lock.iter().try_for_each(StoreLock::mark)?;
-    format.save(&side)?;
+    // A promise is taken back when what is torn is cut: until then it tells a torn record from a whole one.
+    let promised = StoreFormat { record_crc_from: format.record_crc_from.or(found.crc_from), ..format.clone() };
+    promised.save(&side)?;
     create_abort(storage, &options.root)?;
     let durable = known.watermark.map_or(0, |known| known.durable.get());
     let log = CommitLog::settle(options, &side, &format, &found, durable)?;
+    if promised != format {
+        format.save(&side)?;
+    }
     log.keep_lock(lock);
     Ok(OpenedLog { log, side, known, format, found })
 }

@@ -47,7 +47,8 @@ impl CommitLog {
         }
         options.storage.sync_dir(&found.dir)?;
         let last = describe(&found.files, found.last)?;
-        let watermark = Watermark { durable: found.tail, allocated: found.tail, last };
+        let crc_from = format.record_crc_from;
+        let watermark = Watermark { durable: found.tail, allocated: found.tail, last, crc_from };
         let create = || WatermarkFile::create(side, &watermark);
         let watermark = (!options.read_only).then(create).transpose()?;
         let tail = found.tail.get();

@@ -19,6 +19,8 @@ use crate::side::MAX_QUEUE_ENTRIES;
 
 /// The longest gap that is filled: a damaged record must not fill the disk.
 const MAX_GAP: u64 = 1 << 20;
+/// No record is shorter: what is lost of a queue had as many bytes of the log for each message.
+const LEAST_RECORD_BYTES: u64 = 91;
 
 /// Two of the blocks that a system writes at once.
 const NEARBY_BYTES: usize = 2 * 4096;
@@ -88,17 +90,21 @@ impl ConsumeQueue {
         Ok(given - known)
     }
 
-    /// Lets the queue go on at `to`, where the messages between its end and there were lost with their records.
+    /// Lets the queue go on at `to`, with the record at `log_offset`, where the messages between its end and there were
+    /// lost with their records.
     ///
     /// A plain queue gets fillers, which readers skip; also where an entry of a lost record was left, so that the queue
     /// is what a rebuild from the log alone makes of it.
-    pub(crate) fn skip_to(&self, to: QueueOffset) -> Result<()> {
+    pub(crate) fn skip_to(&self, to: QueueOffset, log_offset: u64) -> Result<()> {
         let mut writer = lock(&self.writer);
         let (to, mut extent) = (to.get(), self.extent());
         if to <= extent.next || self.starts(&writer, to) {
             return Ok(());
         }
-        if to - extent.next > MAX_GAP {
+        let last = self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry)?;
+        let lost_bytes = log_offset - last.map_or(0, |(_, last)| last.entry.log_offset.min(log_offset));
+        let is_forged = !self.files.is_batch && to - extent.next > lost_bytes / LEAST_RECORD_BYTES;
+        if is_forged || to - extent.next > MAX_GAP {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
@@ -108,6 +114,30 @@ impl ConsumeQueue {
         }
         self.publish(Extent { next: to, ..extent });
         Ok(())
+    }
+
+    /// Lets the queue end at `to` at least, so that no offset below is given out again: a checkpoint knew of messages up
+    /// to there, whose records are gone. Returns whether that changed anything.
+    pub(crate) fn keep_end(&self, to: QueueOffset) -> Result<bool> {
+        if self.range().end >= to {
+            return Ok(false);
+        }
+        {
+            let mut writer = lock(&self.writer);
+            if self.starts(&writer, to.get()) {
+                self.begin_at(&mut writer, to.get())?;
+                if !self.files.is_batch {
+                    // Its name says the end, if nothing in it does.
+                    self.open_or_create(&mut writer, to.get())?;
+                }
+                return Ok(true);
+            }
+        }
+        match self.skip_to(to, u64::MAX) {
+            // Not a word of ours: no checkpoint is so far from the log.
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
+            skipped => skipped.map(|()| true),
+        }
     }
 
     /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.

@@ -145,13 +145,13 @@ fn replay(queue: &ConsumeQueue, model: &Model, from: u64) -> Result<()> {
     for (offset, entry) in model.entries.range(from..) {
         match queue.append(at(*offset), &[*entry]) {
             Err(Error::OutOfOrder { .. }) => {
-                queue.skip_to(at(*offset))?;
+                queue.skip_to(at(*offset), u64::MAX)?;
                 queue.append(at(*offset), &[*entry])?;
             }
             done => drop(done?),
         }
     }
-    queue.skip_to(at(model.next))
+    queue.skip_to(at(model.next), u64::MAX)
 }
 
 fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
@@ -284,7 +284,7 @@ impl World<'_> {
             let from = self.model.next + gap;
             let refused = self.queue.append(at(from), &[entry(1)]);
             assert!(matches!(refused, Err(Error::OutOfOrder { .. })));
-            self.queue.skip_to(at(from)).unwrap();
+            self.queue.skip_to(at(from), u64::MAX).unwrap();
             self.queue.append(at(from), &self.model.append(from, 1)).unwrap();
         }
     }

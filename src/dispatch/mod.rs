@@ -258,7 +258,7 @@ impl Dispatcher {
                     count: target.count,
                 };
                 let append = || queue.append_batch(&entry);
-                self.settle(append(), &queue, append)
+                self.settle(append(), &queue, entry.log_offset, append)
             });
         });
         fed?;
@@ -283,16 +283,22 @@ impl Dispatcher {
                 each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
                     .try_for_each(|run| self.append(&run))
             }
-            done => self.settle(done, &run.queue, append),
+            done => self.settle(done, &run.queue, run.entries.first().map_or(0, |first| first.log_offset), append),
         }
     }
 
-    /// Puts right what came of an append.
-    fn settle(&self, done: Result<()>, queue: &ConsumeQueue, again: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Puts right what came of an append, whose first record is at `log_offset`.
+    fn settle(
+        &self,
+        done: Result<()>,
+        queue: &ConsumeQueue,
+        log_offset: u64,
+        again: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let done = match done {
             // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                queue.skip_to(QueueOffset::new(given)).and_then(|()| again())
+                queue.skip_to(QueueOffset::new(given), log_offset).and_then(|()| again())
             }
             done => done,
         };

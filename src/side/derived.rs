@@ -55,6 +55,8 @@ pub(crate) struct Frame<Queues = Vec<QueueState>> {
     pub(crate) log_offset: LogOffset,
     /// Store time of the last record below.
     pub(crate) store_ms: i64,
+    /// Where the log began.
+    pub(crate) log_start: LogOffset,
     /// The queues that changed since the frame before.
     pub(crate) queues: Queues,
     /// All index files.
@@ -72,6 +74,7 @@ impl Derived {
 
     fn merge(&mut self, frame: Frame) {
         (self.log_offset, self.store_ms, self.index) = (frame.log_offset, frame.store_ms, frame.index);
+        self.log_start = frame.log_start;
         self.queues.extend(frame.queues.into_iter().map(|queue| ((queue.topic.clone(), queue.queue_id), queue)));
     }
 }
@@ -139,8 +142,8 @@ impl DerivedFile {
             return Err(Corruption { path, range: 0..self.place.end, reason }.into());
         };
         derived.merge(frame.clone());
-        let Derived { log_offset, store_ms, queues, index } = derived;
-        let all = Frame { log_offset, store_ms, queues: queues.into_values().collect(), index };
+        let Derived { log_offset, store_ms, log_start, queues, index } = derived;
+        let all = Frame { log_offset, store_ms, log_start, queues: queues.into_values().collect(), index };
         *self = Self::create(&self.side, &all)?;
         Ok(())
     }
@@ -186,14 +189,15 @@ fn take_frame<'a>(bytes: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
 
 fn decode_payload(payload: &[u8]) -> Option<Frame> {
     let mut fields = Fields(payload);
-    let [log_offset, store_ms, queue_count] = fields.numbers()?;
+    let [log_offset, store_ms, log_start, queue_count] = fields.numbers()?;
     let queues = fields.list(queue_count, decode_queue)?;
     let [index_count] = fields.numbers()?;
     let index = fields.list(index_count, |fields| {
         let [name, next_entry, bytes, modified_ns] = fields.numbers()?;
         Some(IndexState { name, next_entry: u32::try_from(next_entry).ok()?, bytes, modified_ns })
     })?;
-    let frame = Frame { log_offset: LogOffset::new(log_offset), store_ms: store_ms.cast_signed(), queues, index };
+    let (log_offset, log_start) = (LogOffset::new(log_offset), LogOffset::new(log_start));
+    let frame = Frame { log_offset, store_ms: store_ms.cast_signed(), log_start, queues, index };
     fields.0.is_empty().then_some(frame)
 }
 
@@ -217,7 +221,8 @@ fn encode_frame(sequence: u64, frame: &Frame) -> Vec<u8> {
     let mut out = FRAME_MAGIC.to_vec();
     push_numbers(&mut out, [0, sequence]);
     let payload_at = out.len();
-    push_numbers(&mut out, [frame.log_offset.get(), frame.store_ms.cast_unsigned(), frame.queues.len() as u64]);
+    push_numbers(&mut out, [frame.log_offset.get(), frame.store_ms.cast_unsigned(), frame.log_start.get()]);
+    push_numbers(&mut out, [frame.queues.len() as u64]);
     for queue in &frame.queues {
         push_numbers(&mut out, [queue.topic.len() as u64]);
         out.extend_from_slice(queue.topic.as_bytes());

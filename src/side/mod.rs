@@ -50,7 +50,10 @@
 //! | 32 | 8 | log offset of the last record below W |
 //! | 40 | 8 | its length; 0: no record is named |
 //! | 48 | 8 | CRC32C of its bytes |
-//! | 56 | 8 | CRC32C of bytes 0..56 |
+//! | 56 | 8 | since when records have a CRC, as `format` says it; all ones: none |
+//! | 64 | 8 | CRC32C of bytes 0..64 |
+//!
+//! That records have a CRC is believed where both files say so: an older copy of one of them asks for nothing.
 //!
 //! # `derived`
 //!
@@ -60,7 +63,7 @@
 //!
 //! ```text
 //! frame    "mqfr", payload length, sequence number, payload, CRC32C of all before it in this frame
-//! payload  log offset, store time ms
+//! payload  log offset, store time ms, log offset where the log began
 //!          count, each queue:       topic length, topic, queue id, batch (0 or 1), min, next, entries,
 //!                                   count, each of its files: base, length, mtime ns
 //!          count, each index file:  name, next entry, length, mtime ns

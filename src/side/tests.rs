@@ -218,11 +218,16 @@ mod watermark {
 
     pub(super) fn mark(n: u64) -> Watermark {
         let last = LastRecord { offset: LogOffset::new(n * 1000 - 100), bytes: 100, crc32c: 0xDEAD_0000 + n as u32 };
-        Watermark { durable: LogOffset::new(n * 1000), allocated: LogOffset::new(n * 2000), last: Some(last) }
+        Watermark {
+            durable: LogOffset::new(n * 1000),
+            allocated: LogOffset::new(n * 2000),
+            last: Some(last),
+            crc_from: Some(LogOffset::new(n)),
+        }
     }
 
     fn fresh() -> Watermark {
-        Watermark { durable: LogOffset::ZERO, allocated: LogOffset::new(1 << 20), last: None }
+        Watermark { durable: LogOffset::ZERO, allocated: LogOffset::new(1 << 20), last: None, crc_from: None }
     }
 
     fn content(side: &SideFolder) -> Vec<u8> {
@@ -239,6 +244,7 @@ mod watermark {
         expected.extend([0, 0, 0, 0, 0, 0, 0x03, 0x84]);
         expected.extend([0, 0, 0, 0, 0, 0, 0, 100]);
         expected.extend([0, 0, 0, 0, 0xDE, 0xAD, 0, 1]);
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 1]);
         expected.extend(u64::from(crc32c::crc32c(&expected)).to_be_bytes());
         assert_eq!(slot, expected);
         assert_eq!(Watermark::decode(&slot), Some((5, mark(1))));
@@ -370,7 +376,7 @@ mod watermark {
                 (1..50).for_each(|n| file.update(|known| known.allocated = LogOffset::new((n + 1) << 20)).unwrap());
             });
         });
-        let expected = Watermark { durable: LogOffset::new(49), allocated: LogOffset::new(50 << 20), last: None };
+        let expected = Watermark { durable: LogOffset::new(49), allocated: LogOffset::new(50 << 20), ..fresh() };
         assert_eq!(file.current(), expected);
         assert_eq!(WatermarkFile::peek(&side).unwrap(), Some(expected));
         let syncs = faults.syncs.load(Ordering::Relaxed);
@@ -418,6 +424,7 @@ mod derived {
         Frame {
             log_offset: LogOffset::new(n * 1000),
             store_ms: 1_700_000_000_000 + n as i64,
+            log_start: LogOffset::new(n),
             queues: ids.iter().map(queue).collect(),
             index: (0..n % 2 + 1).map(index).collect(),
         }
@@ -429,6 +436,7 @@ mod derived {
         Derived {
             log_offset: last.log_offset,
             store_ms: last.store_ms,
+            log_start: last.log_start,
             queues: queues.map(|queue| ((queue.topic.clone(), queue.queue_id), queue.clone())).collect(),
             index: last.index.clone(),
         }
@@ -480,13 +488,13 @@ mod derived {
             files: vec![FileState { base: 4, bytes: 5, modified_ns: 6 }],
         };
         let index = IndexState { name: 7, next_entry: 8, bytes: 9, modified_ns: 10 };
-        let log_offset = LogOffset::new(0x1122);
-        DerivedFile::create(&side, &Frame { log_offset, store_ms: -1, queues: vec![queue], index: vec![index] })
-            .unwrap();
+        let (log_offset, log_start) = (LogOffset::new(0x1122), LogOffset::new(0x1020));
+        let frame = Frame { log_offset, store_ms: -1, log_start, queues: vec![queue], index: vec![index] };
+        DerivedFile::create(&side, &frame).unwrap();
         let mut frame = b"mqfr".to_vec();
         let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
-        push(&[145, 0]);
-        push(&[0x1122, u64::MAX, 1, 1]);
+        push(&[153, 0]);
+        push(&[0x1122, u64::MAX, 0x1020, 1, 1]);
         frame.push(b'T');
         let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         push(&[u64::MAX - 1, 1, 1, 2, 3, 1, 4, 5, 6]);

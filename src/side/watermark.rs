@@ -14,7 +14,10 @@ const MAGIC: &[u8; 8] = b"mqlogWM1";
 /// Each slot has a block of its own, so that writing one cannot tear the other.
 const BLOCK_BYTES: usize = 4096;
 /// Less than a sector, so that a slot is torn only by a disk that tears sectors.
-pub(super) const SLOT_BYTES: usize = MAGIC.len() + 7 * 8;
+pub(super) const SLOT_BYTES: usize = MAGIC.len() + 8 * 8;
+
+/// No log offset.
+const NONE: u64 = u64::MAX;
 
 /// The last record below the durable watermark: what tells a cut log from the one that the watermark is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) struct Watermark {
     /// The end of the blocks that appends may use; above it the log is zero.
     pub(crate) allocated: LogOffset,
     pub(crate) last: Option<LastRecord>,
+    /// What `format` should say of it too: from here on every record carries the record CRC.
+    pub(crate) crc_from: Option<LogOffset>,
 }
 
 /// The open file. One thread writes at a time; the others wait for it.
@@ -139,13 +144,15 @@ impl Watermark {
         let mut slot = MAGIC.to_vec();
         push_numbers(&mut slot, [sequence, self.durable.get(), self.allocated.get()]);
         push_numbers(&mut slot, [last.offset.get(), u64::from(last.bytes), u64::from(last.crc32c)]);
+        push_numbers(&mut slot, [self.crc_from.map_or(NONE, LogOffset::get)]);
         push_crc(&mut slot);
         slot
     }
 
     /// Decodes a slot: its sequence number and what it says.
     pub(super) fn decode(slot: &[u8]) -> Option<(u64, Self)> {
-        let [sequence, durable, allocated, offset, bytes, crc32c, crc] = Fields(slot.strip_prefix(MAGIC)?).numbers()?;
+        let mut fields = Fields(slot.strip_prefix(MAGIC)?);
+        let [sequence, durable, allocated, offset, bytes, crc32c, crc_from, crc] = fields.numbers()?;
         let is_whole = crc == u64::from(crc32c::crc32c(&slot[..SLOT_BYTES - 8]));
         let is_sound = offset.checked_add(bytes)? <= durable && durable <= allocated;
         if !is_whole || !is_sound || allocated > LogOffset::MAX.get() {
@@ -153,6 +160,10 @@ impl Watermark {
         }
         let (bytes, crc32c) = (u32::try_from(bytes).ok()?, u32::try_from(crc32c).ok()?);
         let last = (bytes > 0).then_some(LastRecord { offset: LogOffset::new(offset), bytes, crc32c });
-        Some((sequence, Self { durable: LogOffset::new(durable), allocated: LogOffset::new(allocated), last }))
+        let crc_from = Some(crc_from).filter(|from| *from != NONE).map(LogOffset::new);
+        Some((
+            sequence,
+            Self { durable: LogOffset::new(durable), allocated: LogOffset::new(allocated), last, crc_from },
+        ))
     }
 }

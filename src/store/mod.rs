@@ -500,9 +500,9 @@ impl Shared {
         self.dispatcher.catch_up(self.log.visible_end())
     }
 
-    /// As [`dispatch_all`](Self::dispatch_all), but reads go on while the disk is full, without the newest messages.
+    /// As [`dispatch_all`](Self::dispatch_all), but goes on without the newest messages while the disk is full.
     fn dispatch_for_reading(&self) -> Result<()> {
-        self.dispatch_all().or_else(|error| if error.is_disk_full() { Ok(()) } else { Err(error) })
+        self.dispatch_all().or_else(|error| if error.may_pass() { Ok(()) } else { Err(error) })
     }
 
     /// Makes sure that a queue has every entry below its cursor that readers may see, from `from` up to `last`. While
@@ -511,7 +511,7 @@ impl Shared {
         let end = self.log.visible_end();
         while queue.range().end <= last && queue.cursor().next() > queue.range().end {
             let at = match self.dispatcher.step(end) {
-                Err(error) if error.is_disk_full() && queue.range().end > from => break,
+                Err(error) if error.may_pass() && queue.range().end > from => break,
                 at => at?,
             };
             if at >= end {

@@ -24,7 +24,8 @@ impl MessageStore {
     /// # Errors
     /// - [`Error::ReadOnly`] if the store is
     /// - [`Error::Poisoned`] or [`Error::TaskFailed`] if the store stopped after a failure
-    /// - [`Error::Io`] if a file cannot be removed, and [`Error::DiskFull`] if there is no room for a checkpoint
+    /// - [`Error::Io`] if a file cannot be removed
+    /// - [`Error::DiskFull`] if there is no room for a checkpoint, which has to come first, or has to follow
     ///
     /// # Examples
     /// ```
@@ -43,17 +44,18 @@ impl MessageStore {
         if shared.read_only {
             return Err(Error::ReadOnly);
         }
-        shared.health()?;
-        shared.dispatch_all()?;
+        // A full disk is what a deletion helps against: it stands in the way only where nothing can go.
+        shared.failures()?;
+        shared.dispatch_for_reading()?;
         let progress = shared.log.progress();
         let offset = offset.min(progress.dispatched()).min(progress.flushed());
-        if !shared.checkpointer.covers(offset) {
-            // What no frame knows would be dispatched again after a crash, and then the records must still be there:
-            // a queue that loses its last ones would give its offsets out twice.
-            shared.checkpointer.checkpoint()?;
-        }
-        let deleted = shared.log.delete_before(offset)?;
-        if deleted > 0 {
+        // What no frame knows would be dispatched again after a crash, and then the records must still be there: a queue
+        // that loses its last ones would give its offsets out twice.
+        let covered = shared.checkpointer.cover(offset);
+        let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()))?;
+        if deleted == 0 {
+            covered?;
+        } else {
             let start = shared.log.range().start;
             shared.checkpointer.between(|| {
                 for queue in shared.queues.all() {

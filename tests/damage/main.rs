@@ -7,6 +7,7 @@
 mod common;
 mod log_damage;
 mod log_files;
+mod old_copies;
 mod side_files;
 mod stores;
 mod use_time;

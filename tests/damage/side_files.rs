@@ -37,12 +37,12 @@ fn what_is_of_the_wrong_kind_counts_as_missing() {
                 let kept = if is_dir {
                     fs::remove_dir_all(&path).unwrap();
                     fs::write(&path, "kept").unwrap();
-                    patient.path(&format!("{name}.stray"))
+                    patient.path(format!("{name}.stray"))
                 } else {
                     fs::remove_file(&path).unwrap();
                     fs::create_dir(&path).unwrap();
                     fs::write(path.join("kept"), "kept").unwrap();
-                    patient.path(&format!("{name}.stray/kept"))
+                    patient.path(format!("{name}.stray/kept"))
                 };
                 if is_foreign {
                     fs::remove_file(patient.path("lock")).unwrap();
@@ -106,7 +106,7 @@ fn a_watermark_anywhere_in_the_log_leads_to_an_answer() {
     for durable in [24, 16 * 1024, end].into_iter().flat_map(|around| around - 24..around + 24) {
         let patient = base.patient();
         let mut slot = b"mqlogWM1".to_vec();
-        [1 << 40, durable, 1 << 20, 0, 0, 0].iter().for_each(|word: &u64| slot.extend(word.to_be_bytes()));
+        [1 << 40, durable, 1 << 20, 0, 0, 0, 0].iter().for_each(|word: &u64| slot.extend(word.to_be_bytes()));
         let crc = u64::from(crc32c::crc32c(&slot));
         slot.extend(crc.to_be_bytes());
         let mut bytes = fs::read(patient.path("mqlog/watermark")).unwrap();
