@@ -177,6 +177,11 @@ impl Error {
         }
     }
 
+    /// Is there no such file?
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Does this pass by itself, so that background work keeps its place and tries again: a full disk, or no descriptor?
     pub(crate) fn may_pass(&self) -> bool {
         // ENFILE and EMFILE have no `ErrorKind`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpointer::{stamp_checkpoint, sync_derived};
 use crate::commit_log::Known;
-use crate::consume_queue::{ConsumeQueue, QueueTable};
+use crate::consume_queue::{ConsumeQueue, QueueTable, can_be_lost};
 use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, name_of, raise};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
@@ -40,21 +40,33 @@ pub(crate) struct Recovered {
     pub(crate) frame_holds: bool,
 }
 
+/// A queue's next offset, and the log offset of the record before.
+type Next = (u64, u64);
+
 /// What the records above the last checkpoint ask for: whether a topic has inner batches, and each queue's next offset.
 #[derive(Debug, Default)]
-pub(crate) struct NextOffsets(HashMap<String, (bool, HashMap<i32, u64>)>);
+pub(crate) struct NextOffsets(HashMap<String, (bool, HashMap<i32, Next>)>);
 
 impl NextOffsets {
-    /// Takes note of a record.
-    pub(crate) fn note(&mut self, record: &RecordView<'_>) {
+    /// Takes note of a record, unless it asks for an offset at which dispatch will refuse it.
+    pub(crate) fn note(&mut self, derived: Option<&Derived>, record: &RecordView<'_>) {
         for_each_target(record, |target| {
             if !self.0.contains_key(&*target.topic) {
                 self.0.insert(target.topic.clone().into_owned(), Default::default());
             }
-            if let Some((is_batch, next)) = self.0.get_mut(&*target.topic) {
-                let end = target.queue_offset.saturating_add(u64::from(target.count));
-                let known = next.entry(target.queue_id).or_default();
-                (*known, *is_batch) = (end.max(*known), *is_batch | target.is_batch);
+            let Some((is_batch, queues)) = self.0.get_mut(&*target.topic) else { return };
+            *is_batch |= target.is_batch;
+            let (next, at) = queues.entry(target.queue_id).or_insert_with(|| {
+                let state = derived.and_then(|it| it.queues.get(&(target.topic.clone().into_owned(), target.queue_id)));
+                // A queue without messages begins anywhere.
+                let state = state.filter(|state| state.min < state.next).zip(derived);
+                let known = state.map(|(state, derived)| (state.next.get(), derived.log_offset.get()));
+                known.unwrap_or((target.queue_offset, record.log_offset()))
+            });
+            let lost = target.queue_offset.saturating_sub(*next);
+            let end = target.queue_offset.saturating_add(u64::from(target.count));
+            if end >= *next && can_be_lost(lost, record.log_offset().saturating_sub(*at), *is_batch) {
+                (*next, *at) = (end, record.log_offset());
             }
         });
     }
@@ -62,7 +74,7 @@ impl NextOffsets {
     /// Moves every queue's cursor at least to the end of its entries and to what its records ask for.
     fn settle(&self, queues: &QueueTable) -> Result<()> {
         for (topic, (_, next)) in &self.0 {
-            for (queue_id, next) in next {
+            for (queue_id, (next, _)) in next {
                 raise(&*queues.get_or_create(topic, *queue_id)?, QueueOffset::new(*next));
             }
         }

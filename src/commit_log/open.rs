@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
-use crate::side::{SideFolder, StoreFormat, create_abort};
+use crate::side::{Derived, SideFolder, StoreFormat, create_abort};
 
 /// An open log, and what opening it found.
 #[derive(Debug)]
@@ -27,8 +27,11 @@ pub(crate) struct OpenedLog {
     pub(crate) found: Inspection,
 }
 
-/// Opens the log of the store in `options.root`. `visit` sees every whole record that the derived files do not cover.
-pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'_>)) -> Result<OpenedLog> {
+/// Sees every whole record that the derived files do not cover, with what these hold.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>);
+
+/// Opens the log of the store in `options.root`.
+pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedLog> {
     let storage = &options.storage;
     let side = SideFolder::new(storage.clone(), &options.root);
     if options.read_only && storage.info(&options.root)?.is_none() {
@@ -51,7 +54,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: &mut dyn FnMut(&RecordView<'
         format.log_file_bytes = file_bytes_on_disk(options)?.unwrap_or(format.log_file_bytes);
         (options.detect)(storage, &options.root, &mut format)?;
     }
-    let found = inspect(options, &known, &format, visit)?;
+    let found = inspect(options, &known, &format, &mut |record| visit(known.derived.as_ref(), record))?;
     known.foreign &= !found.range().is_empty();
     if let Some(corruption) = found.corruptions.first().filter(|_| !options.salvage) {
         return Err(Error::Corrupt(corruption.clone()));

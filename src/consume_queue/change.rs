@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::entry_files::{Extension, Shared, is_missing};
+use super::entry_files::{Extension, Shared};
 use super::queue::{ConsumeQueue, Extent, Unsynced, Writer};
 use crate::disk::File;
 use crate::error::{Error, Result};
@@ -18,8 +18,8 @@ use crate::progress::lock;
 use crate::side::MAX_QUEUE_ENTRIES;
 
 /// The longest gap that is filled: a damaged record must not fill the disk.
-const MAX_GAP: u64 = 1 << 20;
-/// No record is shorter: what is lost of a queue had as many bytes of the log for each message.
+const MAX_GAP: u64 = 1 << 24;
+/// No record is shorter.
 const LEAST_RECORD_BYTES: u64 = 91;
 
 /// Two of the blocks that a system writes at once.
@@ -103,8 +103,7 @@ impl ConsumeQueue {
         }
         let last = self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry)?;
         let lost_bytes = log_offset - last.map_or(0, |(_, last)| last.entry.log_offset.min(log_offset));
-        let is_forged = !self.files.is_batch && to - extent.next > lost_bytes / LEAST_RECORD_BYTES;
-        if is_forged || to - extent.next > MAX_GAP {
+        if !can_be_lost(to - extent.next, lost_bytes, self.files.is_batch) {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
@@ -314,7 +313,7 @@ impl ConsumeQueue {
     fn open_or_create(&self, writer: &mut Writer, entry: u64) -> Result<File> {
         let (file, position) = self.files.place(entry);
         match self.files.open(file) {
-            Err(error) if position == 0 && is_missing(&error) => {
+            Err(error) if position == 0 && error.is_missing() => {
                 writer.note(None);
                 self.files.create(file)?;
                 self.files.open(file)
@@ -363,6 +362,12 @@ impl ConsumeQueue {
     }
 }
 
+/// Can so many messages of a queue have been lost with so many bytes of the log? Else the record behind them is forged, or
+/// damaged where it has no checksum.
+pub(crate) fn can_be_lost(messages: u64, bytes: u64, is_batch: bool) -> bool {
+    messages <= MAX_GAP && (is_batch || messages <= bytes / LEAST_RECORD_BYTES)
+}
+
 /// Does what [`ConsumeQueue::sync`] does for queues of one store.
 pub(crate) fn sync_queues(queues: &[impl Borrow<ConsumeQueue>]) -> Result<()> {
     let Some(shared) = queues.first().map(|queue| &queue.borrow().files.shared) else { return Ok(()) };
@@ -392,7 +397,7 @@ fn sync_all(shared: &Shared, queues: &[(&ConsumeQueue, Box<Unsynced>)]) -> Resul
     let each_file = |work: fn(&File) -> Result<()>| {
         files.iter().try_for_each(|(queue, file)| match queue.files.open(*file).and_then(|file| work(&file)) {
             // It was written and removed since.
-            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) if error.is_missing() => Ok(()),
             done => done,
         })
     };

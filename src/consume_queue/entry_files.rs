@@ -204,7 +204,7 @@ impl EntryFiles {
         let count = count.min(self.per_file() - first % self.per_file()).min(piece);
         let mut bytes = vec![0; count as usize * self.entry_bytes()];
         let handle = match self.open(file) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 return Err(self.corrupt(first, count, "the file is missing"));
             }
             handle => handle?,
@@ -276,9 +276,4 @@ impl<'a> Extension<'a> {
 fn is_forbidden(error: &Error) -> bool {
     use ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(error, Error::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
-}
-
-/// Is there no such file?
-pub(super) fn is_missing(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }

@@ -232,6 +232,10 @@ pub(crate) fn detect_layout(
     for path in paths {
         let file = storage.open(path, OpenMode::Read)?;
         let (bytes, Some(header)) = (file.info()?.bytes, read_header(&file)?) else { continue };
+        if bytes > i32::MAX as u64 {
+            // RocketMQ maps files, and none so long.
+            continue;
+        }
         let mut fitting = candidates.iter().filter(|layout| layout.slots > 0 && layout.file_bytes() == bytes).copied();
         if header.next_entry <= 1 {
             of_empty_file = of_empty_file.or(fitting.next());

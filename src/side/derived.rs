@@ -13,6 +13,8 @@ use crate::offset::{LogOffset, QueueOffset};
 
 const MAGIC: &[u8; 8] = b"mqlogDR1";
 const FRAME_MAGIC: &[u8; 4] = b"mqfr";
+/// No file is so long: a million queues take less. A longer one was lengthened by somebody.
+const LIMIT_BYTES: usize = 1 << 30;
 /// A file that grew by less than this is not worth compacting.
 const SMALL_BYTES: u64 = 64 * 1024;
 /// No queue is as long as this: positions of its entries must fit 63 bits.
@@ -150,7 +152,7 @@ impl DerivedFile {
 }
 
 fn read(side: &SideFolder) -> Result<Option<(Derived, Place)>> {
-    Ok(side.read(DERIVED, usize::MAX)?.and_then(|bytes| decode_file(&bytes)))
+    Ok(side.read(DERIVED, LIMIT_BYTES)?.and_then(|bytes| decode_file(&bytes)))
 }
 
 pub(super) fn decode_file(bytes: &[u8]) -> Option<(Derived, Place)> {

@@ -63,7 +63,11 @@ impl MessageStore {
         // Read-only: everything that an opening would write goes to memory.
         let overlay = || Storage::new(Arc::new(OverlayDisk::new(Arc::clone(&options.disk))));
         if options.read_only {
-            return open_with(&options, overlay(), true);
+            // Between the listing of a file and its opening, a writer beside this may have deleted it.
+            let open = || open_with(&options, overlay(), true);
+            let again =
+                |opened: Result<Self>| opened.or_else(|error| if error.is_missing() { open() } else { Err(error) });
+            return again(again(again(open())));
         }
         match open_with(&options, real, false) {
             Err(Error::Corrupt(_)) if options.recovery == RecoveryMode::ReadOnly => {
@@ -125,7 +129,7 @@ impl CommitLog {
             read_only: false,
             salvage: false,
         };
-        open_log(&options, &mut |_| {}).map(|opened| opened.log)
+        open_log(&options, &mut |_, _| {}).map(|opened| opened.log)
     }
 }
 
@@ -148,7 +152,7 @@ fn open_with(options: &StoreOptions, storage: Storage, read_only: bool) -> Resul
         salvage: read_only || options.recovery == RecoveryMode::Salvage,
     };
     let mut next = NextOffsets::default();
-    let opened = open_log(&log_options, &mut |record| next.note(record))?;
+    let opened = open_log(&log_options, &mut |derived, record| next.note(derived, record))?;
     build(options, opened, &next, (read_only, had_abort))
 }
 

@@ -46,7 +46,8 @@ struct Expected {
 
 impl MessageStore {
     /// Reads the whole log and compares every queue entry and key with it. What opening found and repaired counts as
-    /// damage too, where the last session had ended well.
+    /// damage too, where the last session had ended well. What is put meanwhile is not looked at; what is deleted
+    /// meanwhile may be reported as missing.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
@@ -88,7 +89,7 @@ impl MessageStore {
         self.hashes_at(end, &mut index, &mut report)?;
         report.damages.append(&mut index.damages);
         for ((topic, queue_id), expected) in queues {
-            self.verify_queue(&topic, queue_id, &expected, &mut report)?;
+            self.verify_queue((&topic, queue_id), &expected, end, &mut report)?;
         }
         Ok(report)
     }
@@ -148,7 +149,14 @@ impl MessageStore {
         Ok(())
     }
 
-    fn verify_queue(&self, topic: &str, queue_id: i32, expected: &Expected, report: &mut VerifyReport) -> Result<()> {
+    /// Compares a queue's entries for the log below `end` with their records.
+    fn verify_queue(
+        &self,
+        (topic, queue_id): (&str, i32),
+        expected: &Expected,
+        end: LogOffset,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         let path = self.queue_dir(topic, queue_id);
         let mut reader = self.shared.log.reader();
         let Some(queue) = self.shared.find_queue(topic, queue_id)? else {
@@ -172,7 +180,7 @@ impl MessageStore {
             };
             let Some(last) = items.last() else { break };
             next = last.queue_offset + u64::from(last.count);
-            for item in &items {
+            for item in items.iter().filter(|item| item.entry.log_offset < end.get()) {
                 match self.shared.fetch(&mut reader, &queue, item) {
                     Ok(Fetched::Message(_)) => entries += 1,
                     // The damage of a record itself was found by the scan.

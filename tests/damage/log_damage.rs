@@ -10,6 +10,9 @@ use std::path::Path;
 use mqlog::format::record::{RecordView, place, seal};
 use mqlog::{Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter};
 
+use crate::common::{copy_dir, fast_dir};
+use crate::stores::options;
+
 #[test]
 fn a_damaged_record_is_an_error_for_its_message_and_for_no_other() {
     let dir = tempfile::tempdir().unwrap();
@@ -88,7 +91,7 @@ fn a_record_that_lost_its_end_stays_damaged() {
     let properties = record.properties().as_bytes().len();
     for lost in 1..=properties {
         let root = dir.path().join(lost.to_string());
-        crate::common::copy_dir(&dir.path().join("whole"), &root);
+        copy_dir(&dir.path().join("whole"), &root);
         fs::remove_dir_all(root.join("mqlog")).unwrap();
         fs::write(root.join("lock"), b"else").unwrap();
         let file = fs::File::options().write(true).open(root.join("commitlog/00000000000000000000")).unwrap();
@@ -185,4 +188,41 @@ fn a_queue_whose_numbers_are_at_their_end_takes_no_more_and_the_others_do() {
     assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
     assert_eq!(store.put(Message::new("other")).unwrap().queue_offset, QueueOffset::ZERO);
     store.close().unwrap();
+}
+
+/// RocketMQ's records have no checksum over their queue offset. One with a flipped bit there, that its queue refused, still
+/// decided the offset of the next put: the put was acknowledged, and no reader ever saw the message.
+#[test]
+fn a_queue_offset_far_from_the_others_does_not_move_the_queue() {
+    for bit in [21, 22, 40, 61] {
+        for with_mqlog in [false, true] {
+            let base = fast_dir();
+            let root = base.path().join("store");
+            let open = || MessageStore::open(options(&root).record_crc(false)).unwrap();
+            let store = open();
+            let puts: Vec<_> = (0..20).map(|_| store.put(Message::new("t").body(b"body")).unwrap()).collect();
+            let killed = base.path().join("killed");
+            copy_dir(&root, &killed);
+            drop(store);
+            fs::remove_dir_all(&root).unwrap();
+            fs::rename(&killed, &root).unwrap();
+            if !with_mqlog {
+                fs::remove_dir_all(root.join("mqlog")).unwrap();
+            }
+            let at = puts[10].log_offset.get() as usize;
+            let path = root.join("commitlog/00000000000000000000");
+            let mut log = fs::read(&path).unwrap();
+            let offset = u64::from_be_bytes(*log[at + 20..].first_chunk().unwrap()) ^ 1 << bit;
+            log[at + 20..at + 28].copy_from_slice(&offset.to_be_bytes());
+            fs::write(path, log).unwrap();
+            for _ in 0..2 {
+                let store = open();
+                let put = store.put(Message::new("t").body(b"later")).unwrap();
+                let found = store.queue("t", 0).iter_from(put.queue_offset).next().expect("the message is there");
+                assert_eq!(found.unwrap().log_offset(), put.log_offset, "bit {bit}");
+                assert!(put.queue_offset.get() < 30, "{put:?}");
+                store.close().unwrap();
+            }
+        }
+    }
 }

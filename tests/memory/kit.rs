@@ -71,7 +71,7 @@ impl Kit {
             read_only: false,
             salvage: false,
         };
-        let opened = open_log(&options, &mut |_| {}).unwrap();
+        let opened = open_log(&options, &mut |_, _| {}).unwrap();
         let cursor = Arc::new(QueueCursor::new(QueueOffset::ZERO));
         Self { log: opened.log, cursor, disk, root }
     }

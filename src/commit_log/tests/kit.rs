@@ -170,7 +170,7 @@ impl Kit {
     }
 
     pub(super) fn try_open(&self) -> Result<OpenedLog> {
-        open_log(&self.options(), &mut |_| {})
+        open_log(&self.options(), &mut |_, _| {})
     }
 
     pub(super) fn open(&self) -> OpenedLog {
@@ -178,7 +178,7 @@ impl Kit {
     }
 
     pub(super) fn salvage(&self) -> OpenedLog {
-        open_log(&LogOptions { salvage: true, ..self.options() }, &mut |_| {}).unwrap()
+        open_log(&LogOptions { salvage: true, ..self.options() }, &mut |_, _| {}).unwrap()
     }
 
     pub(super) fn open_threaded(&self) -> OpenedLog {

@@ -450,7 +450,7 @@ fn what_a_failed_sync_left_is_written_again_before_it_counts() {
 fn opening_shows_the_records_that_the_caller_asked_for() {
     let (kit, _) = killed(false, 9, 9);
     let mut seen = Vec::new();
-    drop(open_log(&kit.options(), &mut |record| seen.push(record.queue_offset())).unwrap());
+    drop(open_log(&kit.options(), &mut |_, record| seen.push(record.queue_offset())).unwrap());
     assert_eq!(seen, (0..9).collect::<Vec<_>>(), "without derived files all of them");
 }
 
