@@ -76,12 +76,15 @@ pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
         }
     }
     let distances = files.windows(2).map(|pair| pair[1].0 - pair[0].0);
-    let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
     let lengths = distances.chain(files.iter().map(|(_, bytes)| *bytes));
-    for bytes in lengths.filter(|bytes| LOG_FILE_BYTES.contains(bytes)) {
-        *votes.entry(bytes).or_default() += 1;
-    }
-    Ok(votes.into_iter().max_by_key(|(_, count)| *count).map(|(bytes, _)| bytes))
+    Ok(most_frequent(lengths.filter(|bytes| LOG_FILE_BYTES.contains(bytes))))
+}
+
+/// What most of the files say, the largest of equally frequent lengths.
+pub(crate) fn most_frequent(lengths: impl IntoIterator<Item = u64>) -> Option<u64> {
+    let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+    lengths.into_iter().for_each(|bytes| *votes.entry(bytes).or_default() += 1);
+    votes.into_iter().max_by_key(|(_, count)| *count).map(|(bytes, _)| bytes)
 }
 
 /// Does a file end within a record? One of full length ends with a blank or with zeros.

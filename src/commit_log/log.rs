@@ -187,6 +187,11 @@ impl CommitLog {
         }
     }
 
+    /// Would an append of so many bytes wait: for room in the group, for blocks, for the next file?
+    pub(crate) fn would_wait(&self, bytes: u64) -> bool {
+        self.shared.lock_place().is_ok_and(|place| place.look(bytes) != Placing::Done)
+    }
+
     /// Has files and blocks prepared by a task of its own.
     pub(crate) fn start_preparing(&self, drive: Drive) -> Result<()> {
         let shared = Arc::downgrade(&self.shared);

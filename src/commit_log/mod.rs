@@ -19,7 +19,7 @@ pub use read::ReadMode;
 pub use scan::{LogScan, ScanItem};
 pub use unit::Appended;
 
-pub(crate) use known::{Known, LogOptions, MAX_BODY_BYTES};
+pub(crate) use known::{Known, LogOptions, MAX_BODY_BYTES, most_frequent};
 pub(crate) use open::{OpenedLog, open_log};
 pub(crate) use read::Reader;
 pub(crate) use scan::Walked;

@@ -104,26 +104,35 @@ impl Place {
         placed: &mut dyn FnMut(Appended),
     ) -> Placing {
         unit.settle(cursors);
-        let len = unit.len() as u64;
-        let rolls = self.tail + len + BLANK_BYTES as u64 > self.active_end();
+        let found = self.look(unit.len() as u64);
+        if found == Placing::Done {
+            if self.rolls(unit.len() as u64) {
+                self.roll();
+            }
+            self.put(unit, cursors, stamp(), placed);
+        }
+        found
+    }
+
+    /// Does a unit of this length go into the next file?
+    fn rolls(&self, len: u64) -> bool {
+        self.tail + len + BLANK_BYTES as u64 > self.active_end()
+    }
+
+    /// Says what is missing for a unit of this length; `Done` if nothing is.
+    pub(super) fn look(&self, len: u64) -> Placing {
+        let rolls = self.rolls(len);
         let start = if rolls { self.active_end() } else { self.tail };
-        if rolls && self.next.is_none() {
-            return Placing::NeedsFile;
+        match &self.sink {
+            _ if rolls && self.next.is_none() => Placing::NeedsFile,
+            _ if start + len > self.allocated => Placing::NeedsBlocks(start + len),
+            Sink::Group(group)
+                if group.bytes > 0 && group.bytes as u64 + len + BLANK_BYTES as u64 > GROUP_BYTES as u64 =>
+            {
+                Placing::GroupIsFull
+            }
+            _ => Placing::Done,
         }
-        if start + len > self.allocated {
-            return Placing::NeedsBlocks(start + len);
-        }
-        if let Sink::Group(group) = &self.sink
-            && group.bytes > 0
-            && group.bytes + unit.len() + BLANK_BYTES > GROUP_BYTES
-        {
-            return Placing::GroupIsFull;
-        }
-        if rolls {
-            self.roll();
-        }
-        self.put(unit, cursors, stamp(), placed);
-        Placing::Done
     }
 
     /// Ends the active file with a blank and goes on in the next one.

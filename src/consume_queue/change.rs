@@ -101,7 +101,11 @@ impl ConsumeQueue {
         if to <= extent.next || self.starts(&writer, to) {
             return Ok(());
         }
-        let last = self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry)?;
+        let last = match self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry) {
+            // Whoever reads it has the queue rebuilt.
+            Err(Error::Corrupt(_)) => None,
+            last => last?,
+        };
         let lost_bytes = log_offset - last.map_or(0, |(_, last)| last.entry.log_offset.min(log_offset));
         if !can_be_lost(to - extent.next, lost_bytes, self.files.is_batch) {
             return Err(self.out_of_order(&extent, to));

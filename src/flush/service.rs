@@ -166,11 +166,14 @@ impl FlushService {
     /// # Errors
     /// [`Error::Poisoned`] if a flush failed, [`Error::Closed`] if the service was closed and there is no room.
     pub fn wait_for_room(&self) -> Result<()> {
+        if self.has_room() { self.check() } else { self.flush().map(drop) }
+    }
+
+    /// Would [`wait_for_room`](Self::wait_for_room) return at once?
+    pub fn has_room(&self) -> bool {
         match self.group.policy {
-            FlushPolicy::Async { max_unflushed_bytes: most, .. } if self.group.unflushed_bytes() > most => {
-                self.flush().map(drop)
-            }
-            _ => self.check(),
+            FlushPolicy::Async { max_unflushed_bytes: most, .. } => self.group.unflushed_bytes() <= most,
+            _ => true,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Getting messages from a queue, with RocketMQ's answers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,8 +80,8 @@ impl Default for GetLimits {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagFilter {
-    /// The tags and their codes; `None`: everything.
-    tags: Option<BTreeMap<String, i64>>,
+    /// The tags, and their codes; `None`: everything.
+    tags: Option<(BTreeSet<String>, BTreeSet<i64>)>,
 }
 
 impl TagFilter {
@@ -95,20 +95,21 @@ impl TagFilter {
     #[must_use]
     pub fn parse(expression: &str) -> Self {
         let words = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
-        let tags: BTreeMap<_, _> = words.map(|tag| (tag.to_owned(), tags_code(tag))).collect();
-        let is_all = tags.is_empty() || tags.contains_key("*");
-        Self { tags: (!is_all).then_some(tags) }
+        let tags: BTreeSet<_> = words.map(str::to_owned).collect();
+        let is_all = tags.is_empty() || tags.contains("*");
+        let codes = tags.iter().map(|tag| tags_code(tag)).collect();
+        Self { tags: (!is_all).then_some((tags, codes)) }
     }
 
     /// Does a message with these tags pass?
     #[must_use]
     pub fn accepts(&self, tags: Option<&str>) -> bool {
-        self.tags.as_ref().is_none_or(|wanted| tags.is_some_and(|tags| wanted.contains_key(tags)))
+        self.tags.as_ref().is_none_or(|(wanted, _)| tags.is_some_and(|tags| wanted.contains(tags)))
     }
 
     /// Can a message with this tags code pass?
     fn accepts_code(&self, code: i64) -> bool {
-        self.tags.as_ref().is_none_or(|wanted| wanted.values().any(|known| *known == code))
+        self.tags.as_ref().is_none_or(|(_, codes)| codes.contains(&code))
     }
 }
 

@@ -189,6 +189,24 @@ impl MessageStore {
         Ok(appended)
     }
 
+    /// Would an append of a record of about so many bytes wait for the disk now? For a thread that must not, and has
+    /// another one that may.
+    ///
+    /// # Examples
+    /// ```
+    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
+    /// assert!(store.would_wait(100), "a new store has to make its first log file");
+    /// store.append(Message::new("orders"))?;
+    /// assert!(!store.would_wait(100));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn would_wait(&self, record_bytes: u64) -> bool {
+        !self.shared.flush.has_room() || self.shared.log.would_wait(record_bytes)
+    }
+
     fn settle(&self, end: LogOffset) -> Result<()> {
         if self.shared.log.is_grouped() {
             return self.shared.flush.wait_durable(end);
