@@ -14,6 +14,7 @@ use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
 use crate::format::names::log_file_name;
+use crate::format::properties::{NAME_END, VALUE_END};
 use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction, encode_blank};
 use crate::mapped_file::{MappedFile, MappedFiles, list_log_files};
 use crate::offset::LogOffset;
@@ -246,7 +247,7 @@ impl Inspector<'_> {
                 (at + u64::from(record.record_bytes()), record.bytes())
             }
             Found::Blank => (file.end(), &self.reader.bytes(at)[..BLANK_BYTES]),
-            Found::Bad(reason) => return self.bad(at, reason),
+            Found::Bad(reason) => return if self.lacks_only_crc(at) { self.step(at) } else { self.bad(at, reason) },
         };
         // Is what stands here not known to be durable, and may it be written?
         let is_unsure = self.watermark.is_some_and(|known| at >= known.durable.get());
@@ -254,6 +255,19 @@ impl Inspector<'_> {
             self.back.push(file, at, bytes)?;
         }
         Ok(Some(next))
+    }
+
+    /// Was a record above the watermark written without record CRC? Then what asks for one is an older copy, and does so no
+    /// longer. One that a crash tore is not taken for it: what is missing of its properties reads as zeros.
+    fn lacks_only_crc(&mut self, at: u64) -> bool {
+        let is_above = self.watermark.is_some_and(|known| at >= known.durable.get());
+        let Some(from) = self.reader.rules.crc_from.take_if(|_| is_above) else { return false };
+        let is_whole =
+            matches!(self.reader.judge(at), Found::Record(record) if are_whole(record.properties().as_bytes()));
+        if !is_whole {
+            self.reader.rules.crc_from = Some(from);
+        }
+        is_whole
     }
 
     /// The table of the design: what the first bad byte at `at` means.
@@ -320,6 +334,12 @@ impl Inspector<'_> {
         }
         Ok(())
     }
+}
+
+/// Are these properties as somebody wrote them: text, in which each has its value?
+fn are_whole(properties: &[u8]) -> bool {
+    let mut each = properties.split(|byte| *byte == VALUE_END).filter(|property| !property.is_empty());
+    str::from_utf8(properties).is_ok() && !properties.contains(&0) && each.all(|each| each.contains(&NAME_END))
 }
 
 /// What the records so far say about those that may follow: RocketMQ leaves stale records behind its own cuts, and

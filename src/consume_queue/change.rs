@@ -119,9 +119,9 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Lets the queue end at `to` at least, so that no offset below is given out again: a checkpoint knew of messages up
-    /// to there, whose records are gone. Returns whether that changed anything.
-    pub(crate) fn keep_end(&self, to: QueueOffset) -> Result<bool> {
+    /// Lets the queue end at `to` at least, so that no offset below is given out again: a checkpoint at `log_offset` knew
+    /// of messages up to there, whose records are gone. Returns whether that changed anything.
+    pub(crate) fn keep_end(&self, to: QueueOffset, log_offset: u64) -> Result<bool> {
         if self.range().end >= to {
             return Ok(false);
         }
@@ -136,7 +136,7 @@ impl ConsumeQueue {
                 return Ok(true);
             }
         }
-        match self.skip_to(to, u64::MAX) {
+        match self.skip_to(to, log_offset) {
             // Not a word of ours: no checkpoint is so far from the log.
             Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
             skipped => skipped.map(|()| true),

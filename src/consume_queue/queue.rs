@@ -287,8 +287,8 @@ impl ConsumeQueue {
         let extent = self.extent();
         let entries = self.index_of(&extent, extent.min)?..extent.end_entry;
         let is_below = |item: &QueueItem| item.entry.log_offset < log_start.get();
-        // Most queues lose nothing: look at the first entry before searching.
-        if self.first_real(entries.clone())?.is_some_and(|(_, first)| is_below(&first)) {
+        // Most queues lose nothing: look at the first entry before searching. One of fillers alone has no message.
+        if self.first_real(entries.clone())?.is_none_or(|(_, first)| is_below(&first)) {
             let index = self.partition(entries, |item| Ok(is_below(item)))?;
             self.publish(Extent { min: self.offset_at(&extent, index)?, first_entry: index, ..extent });
         }

@@ -48,10 +48,10 @@ fn killed(root: &Path, to: &Path) -> PathBuf {
 }
 
 /// A session without record CRC followed one with it, and was killed. An older copy of either file that says since when
-/// records have a CRC made all that was put in it look torn.
+/// records have a CRC, or of both, made all that was put in it look torn.
 #[test]
 fn an_older_copy_does_not_ask_for_checksums_that_a_killed_session_did_not_write() {
-    for name in ["format", "watermark"] {
+    for names in [&["format"][..], &["watermark"], &["format", "watermark"]] {
         for policy in [FlushPolicy::Sync, FlushPolicy::Manual] {
             let dir = fast_dir();
             let root = dir.path().join("store");
@@ -60,13 +60,13 @@ fn an_older_copy_does_not_ask_for_checksums_that_a_killed_session_did_not_write(
             let store = open(&root, true);
             put(&store, "t", 5, b"with");
             store.close().unwrap();
-            copy_file(&root.join("mqlog").join(name), &dir.path().join(name));
+            names.iter().for_each(|name| copy_file(&root.join("mqlog").join(name), &dir.path().join(name)));
             let store = open(&root, false);
             put(&store, "t", 20, b"without");
             let killed = killed(&root, dir.path());
-            copy_file(&dir.path().join(name), &killed.join("mqlog").join(name));
+            names.iter().for_each(|name| copy_file(&dir.path().join(name), &killed.join("mqlog").join(name)));
             let again = open(&killed, true);
-            assert_eq!(again.recovery_report().torn, None, "{name}");
+            assert_eq!(again.recovery_report().torn, None, "{names:?}");
             assert_eq!(offsets(&again, "t"), (0..25).collect::<Vec<_>>());
         }
     }
