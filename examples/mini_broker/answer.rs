@@ -9,6 +9,8 @@ use crate::request::Refusal;
 
 /// The version that answers claim: RocketMQ 5.3.3. Below 4.1 clients would refuse some subscriptions.
 const VERSION: i32 = 479;
+/// What a head has beside its texts.
+const HEAD_BYTES: usize = 160;
 /// Bit of `flag`: this is an answer.
 const IS_ANSWER: i32 = 1;
 /// Bit of `flag`: no answer is wanted.
@@ -60,6 +62,11 @@ impl Answer {
         Self { body, ..self }
     }
 
+    /// How long its frame is, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        HEAD_BYTES + self.remark.len() + self.fields.len() + self.body.len()
+    }
+
     /// The frame up to its body.
     pub(crate) fn head(&self, opaque: i32) -> Vec<u8> {
         head((self.code, opaque, IS_ANSWER), &self.remark, &self.fields, self.body.len())
@@ -81,7 +88,7 @@ pub(crate) fn one_way(code: i32, opaque: i32, name: &str, value: &str) -> Vec<u8
 
 /// Writes length, mark and header; the members in the order in which Java writes them.
 fn head((code, opaque, flag): (i32, i32, i32), remark: &str, fields: &str, body_bytes: usize) -> Vec<u8> {
-    let mut text = String::with_capacity(160 + fields.len() + remark.len());
+    let mut text = String::with_capacity(HEAD_BYTES + fields.len() + remark.len());
     text.push_str("\0\0\0\0\0\0\0\0{");
     let mut member = |name: &str, value: &dyn Display| {
         // Writing to a string cannot fail.
@@ -120,6 +127,16 @@ impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(Escaping(formatter), "{}", self.0)
     }
+}
+
+/// How long a text is as the inside of a JSON text.
+pub(crate) fn escaped_bytes(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' => 2,
+        0..b' ' => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
@@ -162,6 +179,9 @@ mod tests {
             "remark": "\"\\\n\u{1}ü", "serializeTypeCurrentRPC": "JSON", "version": 479,
         });
         assert_eq!(header(&head), expected);
+        for text in ["\"\\\n\u{1}ü", "", "plain"] {
+            assert_eq!(escaped_bytes(text), Escaped(text).to_string().len());
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) const USAGE: &str =
     "usage: mini_broker [--store DIR] [--namesrv ADDR] [--broker ADDR] [--advertise HOST:PORT] [--flush sync|async]
                    [--threads N] [--max-connections N] [--max-frame-bytes N] [--max-held N] [--max-held-each N]
                    [--max-queued-bytes N] [--max-all-queued-bytes N] [--max-unfinished-bytes N]
-                   [--max-topics N] [--max-subscription-bytes N] [--max-consumer-bytes N]
+                   [--max-topics N] [--max-offsets N] [--max-subscription-bytes N] [--max-consumer-bytes N]
 
   --store DIR                where messages, topics and offsets are kept; default mini_broker.store
   --namesrv ADDR             where clients ask for routes; default 127.0.0.1:9876
@@ -18,14 +18,18 @@ pub(crate) const USAGE: &str =
   --advertise HOST:PORT      what routes name, when clients reach the broker by another address
   --flush sync|async         answer a send when it is on disk, or at once (the default)
   --threads N                event loops; default one for each core, at most 4
-  --max-connections N        default 4096
+  --max-connections N        default 4096, or what the limit of open files leaves beside the store's
   --max-frame-bytes N        the longest frame that is taken; default 16777216
   --max-held N               pulls that wait for a message, in all; default 16384
   --max-held-each N          of one connection; default 1024
-  --max-queued-bytes N       answers that wait for a slow reader, of one connection; default 8388608
-  --max-all-queued-bytes N   of all connections; above it none gets more than 65536; default 268435456
-  --max-unfinished-bytes N   beginnings of frames, of all connections; default 268435456
+  --max-queued-bytes N       answers that wait for a slow reader, of one connection; above it nothing more is done for
+                             the connection until it has read; default 8388608
+  --max-all-queued-bytes N   of all connections; above it each gets one answer at a time, of 16384 bytes at most, or
+                             code 2, SYSTEM_BUSY; default 268435456
+  --max-unfinished-bytes N   frames that have not come as a whole, of all connections, beside 65536 of each; above it
+                             the connection whose frame began first is closed; default 268435456
   --max-topics N             default 16384
+  --max-offsets N            how far groups are, by topic, group and queue; default 1000000
   --max-subscription-bytes N the longest text that says which tags a consumer wants; default 4096
   --max-consumer-bytes N     names and subscriptions of all consumers that are there; default 67108864";
 
@@ -40,6 +44,7 @@ pub(crate) struct Limits {
     pub(crate) max_all_queued_bytes: usize,
     pub(crate) max_unfinished_bytes: usize,
     pub(crate) max_topics: usize,
+    pub(crate) max_offsets: usize,
     pub(crate) max_subscription_bytes: usize,
     pub(crate) max_consumer_bytes: usize,
 }
@@ -55,6 +60,7 @@ impl Default for Limits {
             max_all_queued_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
             max_topics: 16_384,
+            max_offsets: 1_000_000,
             max_subscription_bytes: 4096,
             max_consumer_bytes: 64 << 20,
         }
@@ -131,6 +137,7 @@ impl Args {
             "--max-all-queued-bytes" => &mut limits.max_all_queued_bytes,
             "--max-unfinished-bytes" => &mut limits.max_unfinished_bytes,
             "--max-topics" => &mut limits.max_topics,
+            "--max-offsets" => &mut limits.max_offsets,
             "--max-subscription-bytes" => &mut limits.max_subscription_bytes,
             "--max-consumer-bytes" => &mut limits.max_consumer_bytes,
             _ => return Err(format!("there is no option {name}")),

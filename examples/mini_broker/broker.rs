@@ -89,12 +89,7 @@ impl Broker {
         if request.is_answer() {
             return;
         }
-        // Small requests with large answers may come many at once.
-        let outcome = match peer.has_full_queue() {
-            true => Err(Refusal::new(say::SYSTEM_BUSY, "[TOO_MANY_REQUESTS] the connection's answers are not read")),
-            false => self.dispatch(Call { request, peer }, turn),
-        };
-        let answer = match outcome {
+        let answer = match self.dispatch(Call { request, peer }, turn) {
             Ok(Reply::Now(answer)) => answer,
             Ok(Reply::Later) => return,
             Err(refusal) => refusal.into(),
@@ -158,7 +153,7 @@ impl Turn {
     pub(crate) fn answer_when_durable(&mut self, call: Call<'_>, end: LogOffset, answer: Answer) {
         self.end = self.end.max(end);
         if !call.request.is_one_way() {
-            call.peer.begin_undurable();
+            call.peer.begin_pending(answer.bytes());
             self.answers.push((Arc::clone(call.peer), call.request.opaque, answer));
         }
     }
@@ -170,11 +165,11 @@ impl Turn {
         }
         broker.store.on_durable(self.end, move |outcome| {
             for (peer, opaque, answer) in self.answers {
+                peer.end_pending(answer.bytes());
                 let answer = match &outcome {
                     Ok(()) => answer,
                     Err(error) => Refusal::from(error.clone()).into(),
                 };
-                peer.end_undurable();
                 peer.answer(opaque, answer);
             }
         });

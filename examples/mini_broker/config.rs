@@ -1,10 +1,11 @@
-//! RocketMQ's files in `config/`: read leniently, written so that a crash leaves the old one or the new one.
+//! RocketMQ's files in `config/`: read as RocketMQ writes them, written so that a crash leaves the old one or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 /// The folder of a store's configuration files.
 #[derive(Debug, Clone)]
@@ -24,8 +25,9 @@ impl Config {
 
     /// Reads a file, or its older copy where RocketMQ left the file empty or torn; `None` if there is neither.
     ///
-    /// A file that cannot be read as JSON is an error: starting without it would lose what it says.
-    pub(crate) fn load(&self, name: &str) -> Result<Option<Value>, String> {
+    /// A file that cannot be read, or says something else than it should, is an error that names the place: starting
+    /// without it would lose what it says.
+    pub(crate) fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
         let mut problem = None;
         for path in [self.folder.join(name), self.folder.join(format!("{name}.bak"))] {
             let failed = |error: String| format!("{}: {error}", path.display());
@@ -33,6 +35,7 @@ impl Config {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => match parse(&text) {
                     Ok(value) => return Ok(Some(value)),
+                    Err(error) if error.inner().classify() == Category::Data => return Err(failed(error.to_string())),
                     Err(error) => problem = problem.or(Some(failed(error.to_string()))),
                 },
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -57,8 +60,14 @@ impl Config {
 }
 
 /// Reads JSON as RocketMQ writes it: names of members may be bare numbers.
-pub(crate) fn parse(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(&quote_bare_names(text))
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    let quoted = quote_bare_names(text);
+    let mut deserializer = serde_json::Deserializer::from_str(&quoted);
+    let value = serde_path_to_error::deserialize(&mut deserializer)?;
+    // Something may follow; it has no path.
+    let nowhere = serde_path_to_error::Track::new().path();
+    deserializer.end().map_err(|error| serde_path_to_error::Error::new(nowhere, error))?;
+    Ok(value)
 }
 
 fn quote_bare_names(text: &str) -> String {
@@ -96,7 +105,9 @@ fn quote_bare_names(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -104,21 +115,34 @@ mod tests {
     fn bare_numbers_are_names() {
         let text = "{\"t\":{\"a@b\":{0:12, 1 :7,\n\t-1:3},\"{5:\\\"6\":[1,2, 3]},\"n\":-4}";
         let expected = json!({"t": {"a@b": {"0": 12, "1": 7, "-1": 3}, "{5:\"6": [1, 2, 3]}, "n": -4});
-        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse::<Value>(text).unwrap(), expected);
     }
 
     #[test]
     fn a_file_replaces_the_old_one_and_a_torn_one_has_a_copy() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::new(folder.path()).unwrap();
-        assert_eq!(config.load("a.json"), Ok(None));
+        let load = || config.load::<Value>("a.json");
+        assert_eq!(load(), Ok(None));
         config.save("a.json", "{1:2}").unwrap();
         config.save("a.json", "{1:3}").unwrap();
-        assert_eq!(config.load("a.json"), Ok(Some(json!({"1": 3}))));
+        assert_eq!(load(), Ok(Some(json!({"1": 3}))));
         assert_eq!(fs::read_dir(folder.path().join("config")).unwrap().count(), 1);
         config.save("a.json", "{1:").unwrap();
-        assert!(config.load("a.json").unwrap_err().contains("a.json"));
+        assert!(load().unwrap_err().contains("a.json"));
         config.save("a.json.bak", "{1:2}").unwrap();
-        assert_eq!(config.load("a.json"), Ok(Some(json!({"1": 2}))));
+        assert_eq!(load(), Ok(Some(json!({"1": 2}))));
+        config.save("a.json", "{} {}").unwrap();
+        assert_eq!(load(), Ok(Some(json!({"1": 2}))));
+    }
+
+    #[test]
+    fn a_file_of_another_shape_is_an_error_that_names_the_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path()).unwrap();
+        config.save("a.json", r#"{"t":{"a@b":{0:"5"}}}"#).unwrap();
+        config.save("a.json.bak", "{}").unwrap();
+        let error = config.load::<BTreeMap<String, BTreeMap<String, BTreeMap<i32, i64>>>>("a.json").unwrap_err();
+        assert!(error.contains("a.json: t.a@b.0: invalid type"), "{error}");
     }
 }

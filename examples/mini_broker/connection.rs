@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::net::TcpStream;
 
 use crate::frame::{FrameError, decode, frame_bytes};
+use crate::input_budget::{FREE_BYTES, InputBudget};
 use crate::peer::{Peer, Piece};
 use crate::request::Request;
 
@@ -27,42 +27,18 @@ pub(crate) enum Input {
     End,
 }
 
-/// How many bytes of unfinished frames all connections hold, and may hold.
-#[derive(Debug)]
-pub(crate) struct InputBudget {
-    held: AtomicUsize,
-    max_bytes: usize,
-}
-
-impl InputBudget {
-    pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { held: AtomicUsize::new(0), max_bytes }
-    }
-
-    /// Takes some of it, unless too little is left.
-    fn take(&self, bytes: usize) -> bool {
-        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        let is_there = before.saturating_add(bytes) <= self.max_bytes;
-        if !is_there {
-            self.give_back(bytes);
-        }
-        is_there
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// See the head of the file.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     pub(crate) peer: Arc<Peer>,
     budget: Arc<InputBudget>,
     max_frame_bytes: usize,
-    /// The beginning of a frame whose rest has not come yet. An idle connection holds no memory for input.
-    unfinished: Vec<u8>,
-    /// When that began: somebody else may need its share of the memory.
+    /// Input that is left: the beginning of a frame whose rest has not come yet, or what waits until the peer has read
+    /// its answers. An idle connection holds no memory for input.
+    left: Vec<u8>,
+    /// What is left waits for the peer; nothing is read meanwhile.
+    is_paused: bool,
+    /// When the unfinished frame began: somebody else may need its share of the memory.
     begun: Option<Instant>,
     output: VecDeque<Piece>,
     /// How much of the first piece is written.
@@ -77,13 +53,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, peer: Arc<Peer>, budget: Arc<InputBudget>, max_frame_bytes: usize) -> Self {
-        let (unfinished, output, moved) = (Vec::new(), VecDeque::new(), Instant::now());
+        let (left, output, moved) = (Vec::new(), VecDeque::new(), Instant::now());
         Self {
             stream,
             peer,
             budget,
             max_frame_bytes,
-            unfinished,
+            left,
+            is_paused: false,
             begun: None,
             output,
             written: 0,
@@ -100,8 +77,18 @@ impl Connection {
         }
     }
 
-    /// Reads once, and hands out the requests that are whole.
+    /// May there be something to do for it?
+    pub(crate) fn has_input(&self) -> bool {
+        self.is_readable || self.is_paused
+    }
+
+    /// Reads once, or goes on with what was left, and hands out the requests that are whole, as long as the peer reads
+    /// its answers.
     pub(crate) fn read(&mut self, scratch: &mut [u8], mut handle: impl FnMut(Request<'_>)) -> io::Result<Input> {
+        if std::mem::take(&mut self.is_paused) {
+            let input = std::mem::take(&mut self.left);
+            return self.take_in(&input, &mut handle).map(|()| Input::Some);
+        }
         let count = match self.stream.read(scratch) {
             Ok(0) => return Ok(Input::End),
             Ok(count) => count,
@@ -118,35 +105,55 @@ impl Connection {
     fn take_in(&mut self, mut input: &[u8], handle: &mut impl FnMut(Request<'_>)) -> io::Result<()> {
         let bad = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         while !input.is_empty() {
-            if self.unfinished.is_empty()
-                && let Some(bytes) = frame_bytes(input, self.max_frame_bytes).map_err(bad)?
-                && let Some((frame, rest)) = input.split_at_checked(bytes)
-            {
-                handle(decode(frame).map_err(bad)?);
-                input = rest;
-                continue;
+            if self.left.is_empty() {
+                if self.peer.is_full() {
+                    self.left.extend_from_slice(input);
+                    self.is_paused = true;
+                    return Ok(());
+                }
+                if let Some(bytes) = frame_bytes(input, self.max_frame_bytes).map_err(bad)?
+                    && let Some((frame, rest)) = input.split_at_checked(bytes)
+                {
+                    handle(decode(frame).map_err(bad)?);
+                    input = rest;
+                    continue;
+                }
             }
             // First the four bytes of the length, then as much as it says.
-            let whole = frame_bytes(&self.unfinished, self.max_frame_bytes).map_err(bad)?;
-            let missing = whole.unwrap_or(4) - self.unfinished.len();
+            let whole = frame_bytes(&self.left, self.max_frame_bytes).map_err(bad)?;
+            let missing = whole.unwrap_or(4) - self.left.len();
             let (more, rest) = input.split_at(missing.min(input.len()));
-            if !self.budget.take(more.len()) {
-                return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
-            }
-            self.unfinished.extend_from_slice(more);
-            self.begun.get_or_insert(self.moved);
+            self.keep(more)?;
             input = rest;
             if whole.is_some() && more.len() == missing {
-                let frame = std::mem::take(&mut self.unfinished);
-                self.budget.give_back(frame.len());
-                self.begun = None;
+                let frame = self.finish();
                 handle(decode(&frame).map_err(bad)?);
             } else if more.len() == missing {
                 // The length is known now; refuse it before anything else is kept.
-                frame_bytes(&self.unfinished, self.max_frame_bytes).map_err(bad)?;
+                frame_bytes(&self.left, self.max_frame_bytes).map_err(bad)?;
             }
         }
         Ok(())
+    }
+
+    /// Keeps a part of a frame, if the memory of all is not used up by it.
+    fn keep(&mut self, part: &[u8]) -> io::Result<()> {
+        let begun = *self.begun.get_or_insert(self.moved);
+        if !self.budget.hold(&self.peer, begun, self.left.len() + part.len()) {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
+        }
+        self.left.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// The kept frame is whole.
+    fn finish(&mut self) -> Vec<u8> {
+        let frame = std::mem::take(&mut self.left);
+        self.begun = None;
+        if frame.len() > FREE_BYTES {
+            self.budget.release(&self.peer);
+        }
+        frame
     }
 
     /// Is there nothing to be expected from it any more: nothing moves, or a frame takes too long?
@@ -197,7 +204,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.budget.give_back(self.unfinished.len());
+        self.budget.release(&self.peer);
         self.peer.close();
     }
 }

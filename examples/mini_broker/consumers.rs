@@ -4,17 +4,18 @@
 //! Producers' heartbeats are only acknowledged: who commits a transaction, or is asked about one, comes later.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::answer::{Answer, Body, one_way};
+use crate::answer::{Answer, Body, Escaped, escaped_bytes, one_way};
 use crate::broker::{Broker, Call, Outcome};
 use crate::codes::{ask, say};
 use crate::peer::{Peer, lock};
-use crate::request::{Refusal, check_name};
+use crate::request::{Refusal, check_name, too_much};
 use crate::topics::RETRY_PREFIX;
 
 /// A heartbeat names groups, topics and tags, no more.
@@ -120,14 +121,30 @@ impl Consumers {
         lock(&self.table).groups.get(group)?.subscriptions.get(topic).cloned()
     }
 
-    fn clients(&self, group: &str) -> Vec<String> {
+    /// How long the list of a group's members is as text.
+    fn list_bytes(&self, group: &str) -> usize {
         let table = lock(&self.table);
-        table.groups.get(group).map(|group| group.members.keys().cloned().collect()).unwrap_or_default()
+        let members = table.groups.get(group).map(|group| group.members.keys());
+        members.into_iter().flatten().map(|client| escaped_bytes(client) + 3).sum()
+    }
+
+    /// The list of a group's members as JSON, unless there are none.
+    fn list(&self, group: &str) -> Option<String> {
+        let table = lock(&self.table);
+        let members = &table.groups.get(group)?.members;
+        let mut text = String::from("{\"consumerIdList\":[");
+        for (index, client) in members.keys().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{comma}\"{}\"", Escaped(client));
+        }
+        text.push_str("]}");
+        Some(text)
     }
 
     /// Tells members that their group has changed. Who reads nothing is not told: it finds out when it asks.
     fn tell(&self, group: &str, peers: &[Arc<Peer>]) {
-        for peer in peers.iter().filter(|peer| !peer.has_full_queue()) {
+        for peer in peers.iter().filter(|peer| !peer.is_full()) {
             let opaque = self.opaque.fetch_add(1, Ordering::Relaxed);
             let notice = one_way(ask::NOTIFY_CONSUMER_IDS_CHANGED, opaque, "consumerGroup", group);
             peer.leave(notice, std::iter::empty());
@@ -254,17 +271,21 @@ impl Broker {
 
     pub(crate) fn list_consumers(&self, call: Call<'_>) -> Outcome {
         let group = call.request.fields.group()?;
-        let clients = self.consumers.clients(group);
-        if clients.is_empty() {
-            return Err(Refusal::new(say::SYSTEM_ERROR, format!("no consumer for this group, {group}")));
+        if !call.peer.has_room_for(self.consumers.list_bytes(group)) {
+            return Err(too_much());
         }
-        let list = json!({"consumerIdList": clients}).to_string();
+        let list = self
+            .consumers
+            .list(group)
+            .ok_or_else(|| Refusal::new(say::SYSTEM_ERROR, format!("no consumer for this group, {group}")))?;
         Ok(Answer::ok().body(Body::Bytes(list.into_bytes())).into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::broker::{Broker, Turn};
-use crate::connection::{Connection, Input, InputBudget};
-use crate::peer::{OutputBudget, Peer, lock};
+use crate::connection::{Connection, Input};
+use crate::home::Home;
+use crate::input_budget::{FREE_BYTES, InputBudget};
+use crate::peer::{OutputBudget, Peer};
 
-/// A turn of one connection reads at most this much.
-const SCRATCH_BYTES: usize = 64 * 1024;
 /// A connection on which nothing moves for this long is closed, as RocketMQ does; clients send heartbeats.
-const MAX_IDLE: Duration = Duration::from_secs(120);
+pub(crate) const MAX_IDLE: Duration = Duration::from_secs(120);
 /// A frame whose end has not come by then never ends.
 const MAX_FRAME_TIME: Duration = Duration::from_secs(60);
 const IDLE_LOOK: Duration = Duration::from_secs(10);
@@ -40,42 +40,6 @@ const RUNNING: u8 = 0;
 /// Nothing more is accepted or read.
 const DRAINING: u8 = 1;
 const ENDING: u8 = 2;
-
-/// What others know of a loop.
-#[derive(Debug)]
-pub(crate) struct Home {
-    waker: Waker,
-    mail: Mutex<Mail>,
-}
-
-#[derive(Debug, Default)]
-struct Mail {
-    accepted: Vec<(TcpStream, SocketAddr)>,
-    /// Connections for which something was left.
-    outputs: Vec<Token>,
-}
-
-impl Home {
-    /// Something was left for a connection of this loop.
-    pub(crate) fn has_output(&self, token: Token) {
-        self.post(|mail| mail.outputs.push(token));
-    }
-
-    fn post(&self, put: impl FnOnce(&mut Mail)) {
-        let mut mail = lock(&self.mail);
-        let is_first = mail.accepted.is_empty() && mail.outputs.is_empty();
-        put(&mut mail);
-        drop(mail);
-        if is_first {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        // It fails only when the system has no memory; the loop then comes when its poll times out.
-        let _ = self.waker.wake();
-    }
-}
 
 /// What the loops share.
 #[derive(Debug)]
@@ -98,8 +62,7 @@ impl EventLoops {
     /// Starts `count` loops; the first one takes the listeners.
     pub(crate) fn start(broker: &Arc<Broker>, listeners: Vec<std::net::TcpListener>, count: usize) -> io::Result<Self> {
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
-        let home =
-            |poll: &Poll| Ok(Arc::new(Home { waker: Waker::new(poll.registry(), WAKER)?, mail: Mutex::default() }));
+        let home = |poll: &Poll| Ok(Arc::new(Home::new(Waker::new(poll.registry(), WAKER)?)));
         let common = Arc::new(Common {
             phase: AtomicU8::new(RUNNING),
             homes: polls.iter().map(home).collect::<io::Result<_>>()?,
@@ -121,7 +84,8 @@ impl EventLoops {
                 admitted: 0,
                 connections: HashMap::new(),
                 ready: Vec::new(),
-                scratch: vec![0; SCRATCH_BYTES],
+                // A turn of one connection reads at most this much.
+                scratch: vec![0; FREE_BYTES],
             };
             let thread = thread::Builder::new().name(format!("broker-loop-{index}"));
             threads.push(thread.spawn(move || event_loop.run())?);
@@ -230,7 +194,7 @@ impl EventLoop {
                 }
             }
         }
-        let mail = std::mem::take(&mut *lock(&self.home.mail));
+        let mail = self.home.take();
         outputs.extend(mail.outputs);
         if self.phase() == RUNNING {
             mail.accepted.into_iter().for_each(|(stream, address)| self.add(stream, address));
@@ -238,6 +202,7 @@ impl EventLoop {
                 self.accept();
             }
         }
+        mail.unwanted.into_iter().for_each(|token| self.close(token));
         outputs.into_iter().for_each(|token| self.write(token));
         self.serve();
     }
@@ -275,7 +240,7 @@ impl EventLoop {
         if Arc::ptr_eq(home, &self.home) {
             self.add(stream, address);
         } else {
-            home.post(|mail| mail.accepted.push((stream, address)));
+            home.has_connection(stream, address);
         }
     }
 
@@ -325,14 +290,19 @@ impl EventLoop {
         ready.into_iter().for_each(|token| self.write(token));
     }
 
-    /// Writes what was left for a connection; reads on from it if that was what it waited for.
+    /// Writes what was left for a connection; goes on with what waited for that.
     fn write(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         if connection.write().is_err() {
-            self.close(token);
-        } else if connection.is_readable && !connection.peer.is_full() {
+            return self.close(token);
+        }
+        if connection.peer.is_full() {
+            return;
+        }
+        if connection.has_input() {
             connection.enlist(&mut self.ready);
         }
+        self.broker.holds.unpark(&connection.peer);
     }
 
     fn close(&mut self, token: Token) {

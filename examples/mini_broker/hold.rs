@@ -1,20 +1,26 @@
 //! Held pulls: questions that are answered when a message comes, or when their time is over.
 //!
 //! A held pull is an entry of a table, and one thread serves all of them. The store tells of arrivals by queue
-//! (`StoreOptions::on_arrival`); that takes the queue's pulls out of the table, and the thread looks for each whether
-//! there is something that passes its filter. If not, it goes back and waits for what comes behind.
+//! (`StoreOptions::on_arrival`). The thread compares the tags of what came with what each pull of the queue wants, and
+//! looks only for those that may get something. Queues take turns, so that none waits for all pulls of another one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-use std::{io, mem};
+
+use mqlog::format::java_hash::tags_code;
+use mqlog::{QueueItem, QueueOffset};
 
 use crate::broker::Broker;
+use crate::hold_table::{Table, Work};
 use crate::peer::{Peer, lock};
-use crate::pull::{Pull, Pulled, busy, nothing};
+use crate::pull::{Pull, Pulled, busy, fitting, nothing};
 use crate::request::Refusal;
+
+/// So many new messages of a queue are compared at once.
+const NEWS_MESSAGES: usize = 32;
 
 /// A pull that waits.
 #[derive(Debug)]
@@ -23,6 +29,41 @@ pub(crate) struct Held {
     pub(crate) opaque: i32,
     pub(crate) deadline: Instant,
     pub(crate) pull: Pull,
+    /// The codes of the tags that are wanted, sorted; `None`: everything.
+    codes: Option<Box<[i64]>>,
+}
+
+impl Held {
+    pub(crate) fn new(peer: &Arc<Peer>, opaque: i32, deadline: Instant, pull: Pull) -> Self {
+        let words = pull.expression.split("||").map(str::trim).filter(|tag| !tag.is_empty());
+        let is_all = words.clone().next().is_none() || words.clone().any(|tag| tag == "*");
+        let codes = (!is_all).then(|| {
+            let mut codes: Vec<i64> = words.map(tags_code).collect();
+            codes.sort_unstable();
+            codes.into()
+        });
+        Self { peer: Arc::clone(peer), opaque, deadline, pull, codes }
+    }
+
+    /// If nothing of a queue's new messages passes the filter: where they end. `None`: look.
+    pub(crate) fn passed_by(&self, news: &[QueueItem]) -> Option<QueueOffset> {
+        let (codes, first) = (self.codes.as_ref()?, news.first()?);
+        // What is not among them was not compared.
+        let is_gapless = news.windows(2).all(|pair| end_of(&pair[0]) == pair[1].queue_offset);
+        if first.queue_offset > self.pull.at || !is_gapless {
+            return None;
+        }
+        let mut new = news.iter().filter(|item| item.queue_offset >= self.pull.at);
+        if new.any(|item| codes.binary_search(&item.entry.tags_code).is_ok()) {
+            return None;
+        }
+        news.last().map(|last| end_of(last).max(self.pull.at))
+    }
+}
+
+/// The offset behind an entry.
+fn end_of(item: &QueueItem) -> QueueOffset {
+    item.queue_offset + u64::from(item.count)
 }
 
 /// All of them.
@@ -32,82 +73,10 @@ pub(crate) struct Holds {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    next_id: u64,
-    held: HashMap<u64, Held>,
-    by_queue: HashMap<String, HashMap<i32, Vec<u64>>>,
-    by_deadline: BTreeSet<(Instant, u64)>,
-    /// Taken out, because something came or their time is over.
-    due: Vec<Held>,
-    /// All that are in the table, due, or in the thread's hands.
-    count: usize,
-    is_ended: bool,
-}
-
-impl Table {
-    fn insert(&mut self, held: Held) {
-        let id = self.next_id;
-        self.next_id += 1;
-        let queues = match self.by_queue.get_mut(&held.pull.topic) {
-            Some(queues) => queues,
-            None => self.by_queue.entry(held.pull.topic.clone()).or_default(),
-        };
-        queues.entry(held.pull.queue_id).or_default().push(id);
-        self.by_deadline.insert((held.deadline, id));
-        self.held.insert(id, held);
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Held> {
-        let held = self.held.remove(&id)?;
-        self.by_deadline.remove(&(held.deadline, id));
-        if let Some(queues) = self.by_queue.get_mut(&held.pull.topic) {
-            if let Some(ids) = queues.get_mut(&held.pull.queue_id) {
-                ids.retain(|other| *other != id);
-                if ids.is_empty() {
-                    queues.remove(&held.pull.queue_id);
-                }
-            }
-            if queues.is_empty() {
-                self.by_queue.remove(&held.pull.topic);
-            }
-        }
-        Some(held)
-    }
-
-    /// Takes out all that wait for a queue.
-    fn take_queue(&mut self, topic: &str, queue_id: i32) {
-        let Some(queues) = self.by_queue.get_mut(topic) else { return };
-        let ids = queues.remove(&queue_id).unwrap_or_default();
-        if queues.is_empty() {
-            self.by_queue.remove(topic);
-        }
-        for id in ids {
-            if let Some(held) = self.held.remove(&id) {
-                self.by_deadline.remove(&(held.deadline, id));
-                self.due.push(held);
-            }
-        }
-    }
-
-    /// Takes out those whose time is over.
-    fn take_expired(&mut self, now: Instant) {
-        while let Some(&(deadline, id)) = self.by_deadline.first()
-            && deadline <= now
-        {
-            let held = self.remove(id);
-            self.due.extend(held);
-        }
-    }
-}
-
 impl Holds {
     /// A queue has new messages.
     pub(crate) fn arrived(&self, topic: &str, queue_id: i32) {
-        let mut table = lock(&self.table);
-        table.take_queue(topic, queue_id);
-        if !table.due.is_empty() {
-            drop(table);
+        if lock(&self.table).note_news(topic, queue_id) {
             self.changed.notify_one();
         }
     }
@@ -120,7 +89,7 @@ impl Holds {
         }
         table.count += 1;
         held.peer.held.fetch_add(1, Ordering::Relaxed);
-        let is_first = table.by_deadline.first().is_none_or(|(first, _)| held.deadline < *first);
+        let is_first = table.first_deadline().is_none_or(|first| held.deadline < first);
         table.insert(held);
         drop(table);
         if is_first {
@@ -133,40 +102,56 @@ impl Holds {
         lock(&self.table).insert(held);
     }
 
+    /// Puts a pull aside until its client has read what it got.
+    fn park(&self, held: Held) {
+        let peer = Arc::clone(&held.peer);
+        let mut table = lock(&self.table);
+        table.park(held);
+        peer.is_parked.store(true, Ordering::Relaxed);
+        drop(table);
+        // The loop may have been there a moment ago.
+        if !peer.is_full() {
+            self.unpark(&peer);
+        }
+    }
+
+    /// A client has read what it got.
+    pub(crate) fn unpark(&self, peer: &Peer) {
+        if peer.is_parked.load(Ordering::Relaxed) && peer.is_parked.swap(false, Ordering::Relaxed) {
+            lock(&self.table).unpark(peer.token);
+            self.changed.notify_one();
+        }
+    }
+
     fn forget_one(&self, peer: &Peer) {
         lock(&self.table).count -= 1;
         peer.held.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Drops what a connection that is gone was waiting for.
-    pub(crate) fn forget(&self, peer: &Arc<Peer>) {
+    pub(crate) fn forget(&self, peer: &Peer) {
         if peer.held.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut table = lock(&self.table);
-        let of_peer = table.held.iter().filter(|(_, held)| Arc::ptr_eq(&held.peer, peer));
-        let ids: Vec<u64> = of_peer.map(|(id, _)| *id).collect();
-        table.count -= ids.len();
-        peer.held.fetch_sub(ids.len(), Ordering::Relaxed);
-        for id in ids {
-            table.remove(id);
-        }
+        let forgotten = table.forget(peer.token);
+        table.count -= forgotten;
+        peer.held.fetch_sub(forgotten, Ordering::Relaxed);
     }
 
-    /// Waits until some are due; `None` at the end.
-    fn next(&self) -> Option<Vec<Held>> {
+    /// Waits until there is something to do; `None` at the end.
+    fn next(&self) -> Option<Work> {
         let mut table = lock(&self.table);
         loop {
             if table.is_ended {
                 return None;
             }
             let now = Instant::now();
-            table.take_expired(now);
-            if !table.due.is_empty() {
-                return Some(mem::take(&mut table.due));
+            if let Some(work) = table.take_work(now) {
+                return Some(work);
             }
-            table = match table.by_deadline.first() {
-                Some((deadline, _)) => {
+            table = match table.first_deadline() {
+                Some(deadline) => {
                     let left = deadline.saturating_duration_since(now);
                     self.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -179,8 +164,11 @@ impl Holds {
     pub(crate) fn start(broker: &Arc<Broker>) -> io::Result<JoinHandle<()>> {
         let broker = Arc::clone(broker);
         thread::Builder::new().name("broker-hold".to_owned()).spawn(move || {
-            while let Some(due) = broker.holds.next() {
-                due.into_iter().for_each(|held| broker.look_again(held));
+            while let Some(work) = broker.holds.next() {
+                match work {
+                    Work::News(topic, queue_id, from) => broker.sift(&topic, queue_id, from),
+                    Work::Look(due) => due.into_iter().for_each(|held| broker.look_again(held)),
+                }
             }
         })
     }
@@ -203,19 +191,31 @@ impl Broker {
     }
 
     /// What came between the look and the entry in the table was not told: look once more.
-    fn look_behind(&self, topic: &str, queue_id: i32, at: mqlog::QueueOffset) -> Result<(), Refusal> {
+    fn look_behind(&self, topic: &str, queue_id: i32, at: QueueOffset) -> Result<(), Refusal> {
         if self.store.queue(topic, queue_id).range()?.end > at {
             self.holds.arrived(topic, queue_id);
         }
         Ok(())
     }
 
+    /// Compares a queue's new messages with what its pulls want.
+    fn sift(&self, topic: &str, queue_id: i32, from: QueueOffset) {
+        // Where the store cannot tell, all look; the answer then says why.
+        let news = self.store.queue(topic, queue_id).entries(from, NEWS_MESSAGES).unwrap_or_default();
+        lock(&self.holds.table).sift(topic, queue_id, &news);
+        if news.len() == NEWS_MESSAGES {
+            self.holds.arrived(topic, queue_id);
+        }
+    }
+
     /// Answers a pull that is due, or holds it on.
     fn look_again(&self, mut held: Held) {
+        if held.peer.is_full() {
+            return self.holds.park(held);
+        }
         let answer = match self.look(&held.pull) {
-            _ if held.peer.is_full() => busy("the connection's answers are not read").into(),
             Err(refusal) => refusal.into(),
-            Ok(Pulled::Answer(answer)) => answer,
+            Ok(Pulled::Answer(answer)) => fitting(&held.peer, answer),
             Ok(Pulled::Nothing(at, range)) if Instant::now() >= held.deadline => nothing(held.pull.from, at, &range),
             Ok(Pulled::Nothing(at, _)) => {
                 held.pull.at = at;

@@ -11,17 +11,20 @@
 //! | file | holds |
 //! |---|---|
 //! | `main`, `args`, `system` | start and stop; the command line; signals and descriptors |
-//! | `event_loop`, `connection`, `peer` | threads that serve connections; one connection; where answers are left for it |
+//! | `event_loop`, `home`, `connection`, `peer` | threads that serve connections; where word is left for them; one connection; where answers are left for it |
+//! | `input_budget` | the memory of frames that have not come as a whole |
 //! | `frame`, `request`, `answer`, `codes` | the protocol's bytes, in and out |
 //! | `broker` | which request goes where; answers that wait for the disk |
-//! | `topics`, `consumers`, `offsets` | routes and topics; groups; how far they are |
-//! | `send`, `pull`, `hold` | messages in, messages out, pulls that wait for a message |
+//! | `topics`, `consumers`, `offsets`, `ask_offsets` | routes and topics; groups; how far they are; what is asked about that |
+//! | `send`, `pull` | messages in, messages out |
+//! | `hold`, `hold_table` | pulls that wait for a message; which of them can go on |
 //! | `config`, `saver` | RocketMQ's `config/*.json`, and the thread that writes them |
 //!
 //! Everything about messages (order, durability, files, filters, times) is done by the store.
 
 mod answer;
 mod args;
+mod ask_offsets;
 mod broker;
 mod codes;
 mod config;
@@ -30,6 +33,9 @@ mod consumers;
 mod event_loop;
 mod frame;
 mod hold;
+mod hold_table;
+mod home;
+mod input_budget;
 mod offsets;
 mod peer;
 mod pull;
@@ -41,7 +47,7 @@ mod topics;
 
 use std::env;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -54,7 +60,7 @@ use crate::event_loop::EventLoops;
 use crate::hold::Holds;
 use crate::offsets::Offsets;
 use crate::saver::{OFFSETS_FILE, Saver, TOPICS_FILE};
-use crate::system::{StopSignal, raise_descriptor_limit};
+use crate::system::{StopSignal, listen, possible_connections, raise_descriptor_limit};
 use crate::topics::Topics;
 
 fn main() -> ExitCode {
@@ -88,7 +94,8 @@ fn run(args: Args) -> Result<(), String> {
     // From the first moment on a signal leads to a clean stop.
     let stop = StopSignal::new().map_err(text)?;
     raise_descriptor_limit(args.limits.max_connections);
-    let (namesrv, broker) = (listen(args.namesrv)?, listen(args.broker)?);
+    let listen_on = |address| listen(address).map_err(|error| format!("cannot listen on {address}: {error}"));
+    let (namesrv, broker) = (listen_on(args.namesrv)?, listen_on(args.broker)?);
     let addresses = (namesrv.local_addr().map_err(text)?, broker.local_addr().map_err(text)?);
     let (broker_parts, config) = open(&args, addresses.1)?;
     let saver = Saver::start(&broker_parts, config).map_err(text)?;
@@ -99,6 +106,10 @@ fn run(args: Args) -> Result<(), String> {
     // Nobody may be reading; the broker serves all the same.
     let _ = writeln!(out, "mini_broker is ready: name server {}, broker {}", addresses.0, addresses.1);
     let _ = out.flush();
+    let (most, wanted) = (broker_parts.limits.max_connections, args.limits.max_connections);
+    if most < wanted {
+        complain(&format!("the limit of open files allows {most} connections, not {wanted}"));
+    }
 
     stop.wait();
     loops.drain();
@@ -115,10 +126,6 @@ fn run(args: Args) -> Result<(), String> {
     flushed.map(drop).and(closed).map_err(|error| format!("closing the store: {error}"))
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
-}
-
 /// Opens the store and what belongs to it.
 fn open(args: &Args, bound: SocketAddr) -> Result<(Arc<Broker>, Config), String> {
     let (advertised, host) = args.advertise.clone().unwrap_or_else(|| (bound.to_string(), bound));
@@ -132,12 +139,10 @@ fn open(args: &Args, bound: SocketAddr) -> Result<(Arc<Broker>, Config), String>
     let store = MessageStore::open(options).map_err(|error| error.to_string())?;
     let config = Config::new(&args.store).map_err(|error| format!("{}: {error}", args.store.display()))?;
     let topics = Topics::new(args.limits.max_topics);
-    topics.load(&config.load(TOPICS_FILE)?.unwrap_or_default());
-    for (topic, queue_id) in store.queues().map_err(|error| error.to_string())? {
-        topics.ensure_queue(&topic, queue_id);
-    }
-    let offsets = Offsets::default();
-    offsets.load(&config.load(OFFSETS_FILE)?.unwrap_or_default());
-    let limits = (args.limits.clone(), args.flush.clone());
-    Ok((Arc::new(Broker::new(store, limits, advertised, (topics, offsets), holds)), config))
+    let stored = store.queues().map_err(|error| error.to_string())?;
+    topics.load(config.load(TOPICS_FILE)?.unwrap_or_default(), stored);
+    let offsets = Offsets::new(config.load(OFFSETS_FILE)?.unwrap_or_default(), args.limits.max_offsets);
+    let mut limits = args.limits.clone();
+    limits.max_connections = limits.max_connections.min(possible_connections().unwrap_or(usize::MAX));
+    Ok((Arc::new(Broker::new(store, (limits, args.flush.clone()), advertised, (topics, offsets), holds)), config))
 }

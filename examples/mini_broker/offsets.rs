@@ -1,63 +1,89 @@
-//! How far the groups are in their queues, and what is asked about offsets.
+//! How far the groups are in their queues, in memory and in RocketMQ's `config/consumerOffset.json`.
 //!
-//! Kept in RocketMQ's `config/consumerOffset.json`, written every few seconds: after a kill a group may get again what it
-//! had consumed shortly before.
+//! The file is written every few seconds: after a kill a group may get again what it had consumed shortly before.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
-use std::sync::Mutex;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use mqlog::{QueueHandle, QueueOffset, TimeBound};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::answer::{Answer, Escaped};
-use crate::broker::{Broker, Call, Outcome};
+use crate::answer::Escaped;
 use crate::codes::say;
 use crate::peer::lock;
 use crate::request::Refusal;
-use crate::topics::missing;
 
 /// RocketMQ has no limit; clients that make up names must not fill the memory.
 const MAX_GROUPS: usize = 100_000;
-/// As long as a queue's first message is within this much of the log's end, a group that is new starts with it. RocketMQ
-/// takes two fifths of the machine's memory.
-const YOUNG_BYTES: u64 = 1 << 30;
 
-/// The table: `topic@group`, queue, offset.
-#[derive(Debug, Default)]
+/// The table of offsets.
+#[derive(Debug)]
 pub(crate) struct Offsets {
-    table: Mutex<HashMap<String, BTreeMap<i32, i64>>>,
+    table: Mutex<Table>,
     is_changed: AtomicBool,
+    max_count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By `topic@group`.
+    groups: HashMap<Arc<str>, Queues>,
+    /// How many offsets there are in all.
+    count: usize,
+}
+
+/// Queues and offsets of one group in one topic, sorted by queue.
+#[derive(Debug, Clone, Default)]
+struct Queues(Vec<(i32, i64)>);
+
+/// The file; what else RocketMQ has in it is not needed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct OffsetsFile {
+    offset_table: BTreeMap<String, Queues>,
 }
 
 impl Offsets {
-    /// Adds what the file has.
-    pub(crate) fn load(&self, file: &Value) {
-        let groups = file.get("offsetTable").and_then(Value::as_object);
-        let mut table = lock(&self.table);
-        for (name, queues) in groups.into_iter().flatten() {
-            let queues = queues.as_object().into_iter().flatten();
-            let offsets = queues.filter_map(|(queue, offset)| Some((queue.parse().ok()?, offset.as_i64()?)));
-            table.insert(name.clone(), offsets.collect());
-        }
+    /// Starts with what the file has, even if that is more than there may be.
+    pub(crate) fn new(file: OffsetsFile, max_count: usize) -> Self {
+        let count = file.offset_table.values().map(|queues| queues.0.len()).sum();
+        let groups = file.offset_table.into_iter().map(|(name, queues)| (name.into(), queues)).collect();
+        Self { table: Mutex::new(Table { groups, count }), is_changed: AtomicBool::new(false), max_count }
     }
 
     pub(crate) fn get(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
-        lock(&self.table).get(&key(topic, group))?.get(&queue_id).copied()
+        let table = lock(&self.table);
+        let queues = &table.groups.get(&*key(topic, group))?.0;
+        let at = queues.binary_search_by_key(&queue_id, |(queue, _)| *queue).ok()?;
+        Some(queues[at].1)
     }
 
-    /// Notes how far a group is. Says whether there was room for it.
-    pub(crate) fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> bool {
-        let mut table = lock(&self.table);
+    /// Notes how far a group is, unless there is no room for it.
+    pub(crate) fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), Refusal> {
         let key = key(topic, group);
-        if table.len() >= MAX_GROUPS && !table.contains_key(&key) {
-            return false;
+        let mut table = lock(&self.table);
+        let Table { groups, count } = &mut *table;
+        let full = |what| Err(Refusal::new(say::SYSTEM_ERROR, what));
+        let group_count = groups.len();
+        let queues = match groups.get_mut(&*key) {
+            Some(queues) => queues,
+            None if group_count >= MAX_GROUPS => return full(format!("there are {MAX_GROUPS} groups already")),
+            None if *count >= self.max_count => return full(format!("there are {count} offsets already")),
+            None => groups.entry(key.into()).or_default(),
+        };
+        match queues.0.binary_search_by_key(&queue_id, |(queue, _)| *queue) {
+            Ok(at) if queues.0[at].1 == offset => return Ok(()),
+            Ok(at) => queues.0[at].1 = offset,
+            Err(_) if *count >= self.max_count => return full(format!("there are {count} offsets already")),
+            Err(at) => {
+                queues.0.insert(at, (queue_id, offset));
+                *count += 1;
+            }
         }
-        if table.entry(key).or_default().insert(queue_id, offset) != Some(offset) {
-            self.is_changed.store(true, Ordering::Release);
-        }
-        true
+        self.is_changed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The content of the file, if it changed since it was taken last: queues without quotes, as RocketMQ writes them.
@@ -65,14 +91,21 @@ impl Offsets {
         if !self.is_changed.swap(false, Ordering::AcqRel) {
             return None;
         }
+        // Committing goes on while the text is made.
         let table = lock(&self.table);
-        let sorted: BTreeMap<&String, &BTreeMap<i32, i64>> = table.iter().collect();
+        let mut groups: Vec<_> = table.groups.iter().map(|(key, queues)| (Arc::clone(key), queues.clone())).collect();
+        drop(table);
+        groups.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut text = String::from("{\"offsetTable\":{");
-        for (index, (name, queues)) in sorted.into_iter().enumerate() {
+        for (index, (key, queues)) in groups.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            let queues: Vec<String> = queues.iter().map(|(queue, offset)| format!("{queue}:{offset}")).collect();
             // Writing to a string cannot fail.
-            let _ = write!(text, "{comma}\n\"{}\":{{{}}}", Escaped(name), queues.join(","));
+            let _ = write!(text, "{comma}\n\"{}\":{{", Escaped(key));
+            for (index, (queue, offset)) in queues.0.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                let _ = write!(text, "{comma}{queue}:{offset}");
+            }
+            text.push('}');
         }
         text.push_str("\n}}\n");
         Some(text)
@@ -88,82 +121,32 @@ fn key(topic: &str, group: &str) -> String {
     format!("{topic}@{group}")
 }
 
-fn offset_answer(offset: impl std::fmt::Display) -> Outcome {
-    Ok(Answer::ok().field("offset", offset).into())
+impl<'de> Deserialize<'de> for Queues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(QueuesVisitor)
+    }
 }
 
-impl Broker {
-    /// The queue that a call names, of a topic that there is.
-    fn queue_of(&self, call: Call<'_>) -> Result<QueueHandle, Refusal> {
-        let fields = &call.request.fields;
-        let topic = fields.required("topic")?;
-        self.topics.with(topic, |_| ()).ok_or_else(|| missing(topic))?;
-        Ok(self.store.queue(topic, fields.number("queueId")?))
+struct QueuesVisitor;
+
+impl<'de> Visitor<'de> for QueuesVisitor {
+    type Value = Queues;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of queues and offsets")
     }
 
-    /// How far is a group? A new one begins with the first message of a young queue; where to begin in another one is up
-    /// to the client.
-    pub(crate) fn query_offset(&self, call: Call<'_>) -> Outcome {
-        let fields = &call.request.fields;
-        let (topic, group) = (fields.required("topic")?, fields.group()?);
-        if let Some(offset) = self.offsets.get(topic, group, fields.number("queueId")?) {
-            return offset_answer(offset);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut queues = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            queues.push(entry);
         }
-        let may_be_zero = fields.text("setZeroIfNotFound") != Some("false");
-        if may_be_zero && self.is_young(&self.queue_of(call)?)? {
-            return offset_answer(0);
-        }
-        Err(Refusal::new(say::QUERY_NOT_FOUND, "Not found, maybe this group consumer boot first"))
-    }
-
-    fn is_young(&self, queue: &QueueHandle) -> Result<bool, Refusal> {
-        if queue.range()?.start > QueueOffset::ZERO {
-            return Ok(false);
-        }
-        let first = queue.entries(QueueOffset::ZERO, 1)?;
-        let tail = self.store.log_range().end.get();
-        Ok(first.first().is_none_or(|first| tail.saturating_sub(first.entry.log_offset) < YOUNG_BYTES))
-    }
-
-    pub(crate) fn update_offset(&self, call: Call<'_>) -> Outcome {
-        let fields = &call.request.fields;
-        let (topic, group) = (fields.required("topic")?, fields.group()?);
-        let (queue_id, offset) = (fields.number("queueId")?, fields.number("commitOffset")?);
-        self.commit_offset(topic, group, queue_id, offset)?;
-        Ok(Answer::ok().into())
-    }
-
-    /// Notes how far a group is in a queue that its topic has.
-    pub(crate) fn commit_offset(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), Refusal> {
-        let queues = self.topics.with(topic, |topic| topic.queues()).ok_or_else(|| missing(topic))?;
-        if !(0..queues).contains(&queue_id) || offset < 0 {
-            let remark = format!("there is no offset {offset} in queue {queue_id} of {topic}");
-            return Err(Refusal::new(say::INVALID_PARAMETER, remark));
-        }
-        if !self.offsets.commit(topic, group, queue_id, offset) {
-            return Err(Refusal::new(say::SYSTEM_ERROR, format!("there are {MAX_GROUPS} groups already")));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn max_offset(&self, call: Call<'_>) -> Outcome {
-        offset_answer(self.queue_of(call)?.range()?.end)
-    }
-
-    pub(crate) fn min_offset(&self, call: Call<'_>) -> Outcome {
-        offset_answer(self.queue_of(call)?.range()?.start)
-    }
-
-    pub(crate) fn offset_by_time(&self, call: Call<'_>) -> Outcome {
-        let fields = &call.request.fields;
-        let is_upper = fields.text("boundaryType").is_some_and(|bound| bound.eq_ignore_ascii_case("upper"));
-        let bound = if is_upper { TimeBound::Upper } else { TimeBound::Lower };
-        offset_answer(self.queue_of(call)?.offset_by_time(fields.number("timestamp")?, bound)?)
-    }
-
-    pub(crate) fn earliest_time(&self, call: Call<'_>) -> Outcome {
-        let earliest = self.queue_of(call)?.earliest_ms()?.unwrap_or(-1);
-        Ok(Answer::ok().field("timestamp", earliest).into())
+        // Of a queue that is named twice the last offset counts, as in Java.
+        queues.reverse();
+        queues.sort_by_key(|(queue, _)| *queue);
+        queues.dedup_by_key(|(queue, _)| *queue);
+        queues.shrink_to_fit();
+        Ok(Queues(queues))
     }
 }
 
@@ -174,16 +157,26 @@ mod tests {
 
     #[test]
     fn the_file_is_as_rocketmq_writes_it_and_comes_back() {
-        let offsets = Offsets::default();
+        let offsets = Offsets::new(OffsetsFile::default(), 100);
         assert!(offsets.take_changed().is_none());
-        for (queue, offset) in [(0, 12), (10, 7)] {
-            assert!(offsets.commit("T", "g\"", queue, offset));
+        for (queue, offset) in [(10, 7), (0, 12)] {
+            assert_eq!(offsets.commit("T", "g\"", queue, offset), Ok(()));
         }
         let text = offsets.take_changed().unwrap();
         assert!(text.contains(r#""T@g\"":{0:12,10:7}"#), "{text}");
-        let again = Offsets::default();
-        again.load(&parse(&text).unwrap());
+        let again = Offsets::new(parse(&text).unwrap(), 100);
         assert_eq!((again.get("T", "g\"", 10), again.get("T", "g\"", 1)), (Some(7), None));
-        assert!(offsets.commit("T", "g\"", 0, 12) && offsets.take_changed().is_none());
+        assert_eq!(offsets.commit("T", "g\"", 0, 12), Ok(()));
+        assert!(offsets.take_changed().is_none());
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let file = parse(r#"{"dataVersion":{"counter":1},"offsetTable":{"T@g":{2:1,1:5,1:6}}}"#).unwrap();
+        let offsets = Offsets::new(file, 3);
+        let committed = [("g", 1), ("h", 0), ("g", 3), ("i", 0), ("g", 2)]
+            .map(|(group, queue)| offsets.commit("T", group, queue, 9).is_ok());
+        assert_eq!(committed, [true, true, false, false, true]);
+        assert_eq!((offsets.get("T", "g", 1), offsets.get("T", "i", 0)), (Some(9), None));
     }
 }

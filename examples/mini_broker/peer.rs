@@ -5,14 +5,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::Token;
 use mqlog::Slice;
 
 use crate::answer::{Answer, Body};
-use crate::event_loop::Home;
+use crate::home::Home;
 
 /// Heads are put together into pieces of about this size.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -39,7 +39,8 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-/// How many bytes all connections have on their way out, and may have before each has no more than a small part.
+/// How many bytes all connections have on their way out, and may have. When there are so many, a connection gets one
+/// answer at a time, and none that is large.
 #[derive(Debug)]
 pub(crate) struct OutputBudget {
     queued: AtomicUsize,
@@ -47,11 +48,19 @@ pub(crate) struct OutputBudget {
 }
 
 impl OutputBudget {
-    /// A connection may have so much at any time.
-    const FREE_BYTES: usize = 64 * 1024;
+    /// An answer that is not longer is small.
+    const SMALL_BYTES: usize = 16 * 1024;
 
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self { queued: AtomicUsize::new(0), max_bytes }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) >= self.max_bytes
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= Self::SMALL_BYTES || self.queued.load(Ordering::Relaxed).saturating_add(bytes) <= self.max_bytes
     }
 }
 
@@ -60,15 +69,18 @@ impl OutputBudget {
 pub(crate) struct Peer {
     pub(crate) token: Token,
     pub(crate) address: SocketAddr,
-    home: Arc<Home>,
+    pub(crate) home: Arc<Home>,
     /// Above this many bytes on their way out, nothing more is read from the connection.
     max_queued_bytes: usize,
     budget: Arc<OutputBudget>,
     queued: Mutex<Queued>,
     /// How many of its pulls are held.
     pub(crate) held: AtomicUsize,
-    /// How many of its sends wait for the disk.
-    undurable: AtomicUsize,
+    /// Held pulls wait until it has read what it got.
+    pub(crate) is_parked: AtomicBool,
+    /// How many of its answers wait for the disk, and how long they are together.
+    pending: AtomicUsize,
+    pending_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -82,8 +94,8 @@ struct Queued {
 }
 
 impl Peer {
-    /// So many sends of one connection may wait for the disk before nothing more is read from it.
-    const MAX_UNDURABLE: usize = 16 * 1024;
+    /// So many answers of one connection may wait for the disk before nothing more is read from it.
+    const MAX_PENDING: usize = 16 * 1024;
 
     pub(crate) fn new(
         (token, address): (Token, SocketAddr),
@@ -91,8 +103,18 @@ impl Peer {
         max_queued_bytes: usize,
         budget: Arc<OutputBudget>,
     ) -> Self {
-        let (queued, held, undurable) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { token, address, home, max_queued_bytes, budget, queued, held, undurable }
+        Self {
+            token,
+            address,
+            home,
+            max_queued_bytes,
+            budget,
+            queued: Mutex::default(),
+            held: AtomicUsize::new(0),
+            is_parked: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
+        }
     }
 
     /// Leaves an answer to the request with a number.
@@ -131,26 +153,33 @@ impl Peer {
         }
     }
 
-    /// Has it so much on its way out that nothing more should be made for it?
+    /// Has it so much on its way out that nothing more should be done for it? Its loop comes by when that has changed.
     pub(crate) fn is_full(&self) -> bool {
-        self.has_full_queue() || self.undurable.load(Ordering::Relaxed) > Self::MAX_UNDURABLE
+        let queued = lock(&self.queued);
+        let bytes = queued.bytes + self.pending_bytes.load(Ordering::Relaxed);
+        let is_full = bytes > self.max_queued_bytes
+            || (bytes > 0 && self.budget.is_used_up())
+            || self.pending.load(Ordering::Relaxed) > Self::MAX_PENDING;
+        is_full && !queued.is_closed
     }
 
-    /// Are there answers enough that are not read?
-    pub(crate) fn has_full_queue(&self) -> bool {
-        let bytes = lock(&self.queued).bytes;
-        let is_scarce = self.budget.queued.load(Ordering::Relaxed) > self.budget.max_bytes;
-        bytes > if is_scarce { OutputBudget::FREE_BYTES.min(self.max_queued_bytes) } else { self.max_queued_bytes }
+    /// May an answer of this length be made now?
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.budget.has_room_for(bytes)
     }
 
-    /// One more send waits for the disk.
-    pub(crate) fn begin_undurable(&self) {
-        self.undurable.fetch_add(1, Ordering::Relaxed);
+    /// An answer of this length waits for the disk; it counts as if it were on its way.
+    pub(crate) fn begin_pending(&self, bytes: usize) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.queued.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// One of the sends has its answer.
-    pub(crate) fn end_undurable(&self) {
-        self.undurable.fetch_sub(1, Ordering::Relaxed);
+    /// The answer waits no more: the one that is left next counts by itself.
+    pub(crate) fn end_pending(&self, bytes: usize) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The loop says that it will take what is left from now on.

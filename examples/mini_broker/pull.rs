@@ -1,7 +1,6 @@
 //! Pulls: an answer is the records as they stand in the log, whole and one after the other.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mqlog::{GetLimits, GetStatus, QueueOffset, TagFilter};
@@ -10,8 +9,10 @@ use crate::answer::{Answer, Body};
 use crate::broker::{Broker, Call, Outcome, Reply};
 use crate::codes::say;
 use crate::consumers::check_subscription;
+use crate::event_loop::MAX_IDLE;
 use crate::hold::Held;
-use crate::request::Refusal;
+use crate::peer::Peer;
+use crate::request::{Refusal, too_much};
 use crate::topics::missing;
 
 /// Bits of a pull's `sysFlag`.
@@ -22,8 +23,8 @@ const HAS_SUBSCRIPTION: i32 = 4;
 const MAX_MESSAGES: usize = 32;
 /// Behind every message.
 const BEYOND_ALL: QueueOffset = QueueOffset::new(i64::MAX as u64 - 1);
-/// No client waits longer for an answer.
-const MAX_WAIT_MS: u64 = 300_000;
+/// Nobody waits longer for an answer: before its connection is closed as idle, it comes.
+const MAX_WAIT_MS: u64 = MAX_IDLE.as_millis() as u64 * 9 / 10;
 
 /// What a consumer wants of a queue.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(crate) struct Pull {
     pub(crate) at: QueueOffset,
     limits: GetLimits,
     /// The tags that are wanted, as text: a held pull is small that way.
-    expression: String,
+    pub(crate) expression: String,
 }
 
 /// What is in a queue for a pull.
@@ -57,11 +58,8 @@ impl Broker {
             // A pull is good even if what it tells by the way is not.
             let _ = self.commit_offset(&pull.topic, fields.group()?, pull.queue_id, offset);
         }
-        if call.peer.is_full() {
-            return Err(busy("the connection's answers are not read"));
-        }
         let (at, range) = match self.look(&pull)? {
-            Pulled::Answer(answer) => return Ok(answer.into()),
+            Pulled::Answer(answer) => return Ok(fitting(call.peer, answer).into()),
             Pulled::Nothing(at, range) => (at, range),
         };
         let wait_ms = fields.number_or("suspendTimeoutMillis", 0_u64)?.min(MAX_WAIT_MS);
@@ -69,8 +67,7 @@ impl Broker {
             return Ok(nothing(pull.from, at, &range).into());
         }
         let deadline = Instant::now() + Duration::from_millis(wait_ms);
-        let held = Held { peer: Arc::clone(call.peer), opaque: call.request.opaque, deadline, pull };
-        self.hold(held).map(|()| Reply::Later)
+        self.hold(Held::new(call.peer, call.request.opaque, deadline, pull)).map(|()| Reply::Later)
     }
 
     fn read_pull(&self, call: Call<'_>, sys_flag: i32) -> Result<Pull, Refusal> {
@@ -147,6 +144,11 @@ impl Broker {
 pub(crate) fn nothing(from: QueueOffset, at: QueueOffset, range: &Range<QueueOffset>) -> Answer {
     let code = if at > from { say::PULL_RETRY_IMMEDIATELY } else { say::PULL_NOT_FOUND };
     pull_answer(code, at, range)
+}
+
+/// The answer, unless it is too large for now.
+pub(crate) fn fitting(peer: &Peer, answer: Answer) -> Answer {
+    if peer.has_room_for(answer.bytes()) { answer } else { too_much().into() }
 }
 
 pub(crate) fn busy(reason: &str) -> Refusal {

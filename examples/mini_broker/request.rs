@@ -104,6 +104,11 @@ impl Refusal {
     }
 }
 
+/// What is answered instead of something large, when the answers of all connections take the memory that they may.
+pub(crate) fn too_much() -> Refusal {
+    Refusal::new(say::SYSTEM_BUSY, "[TOO_MANY_REQUESTS] too many answers are not read yet, try again later")
+}
+
 /// What RocketMQ answers when its store says the same.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {

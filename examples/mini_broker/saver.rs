@@ -14,6 +14,8 @@ use crate::request::Refusal;
 
 /// Consumer offsets are written this often, as RocketMQ does.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// As long is an answer, roughly.
+const ANSWER_BYTES: usize = 256;
 pub(crate) const TOPICS_FILE: &str = "topics.json";
 pub(crate) const OFFSETS_FILE: &str = "consumerOffset.json";
 
@@ -44,6 +46,7 @@ impl Saver {
         let mut asked = lock(&self.asked);
         asked.topics = true;
         if !call.request.is_one_way() {
+            call.peer.begin_pending(ANSWER_BYTES);
             asked.waiting.push((Arc::clone(call.peer), call.request.opaque));
         }
         drop(asked);
@@ -78,6 +81,7 @@ impl Saver {
 
 fn run(broker: &Broker, config: &Config) {
     let mut due = Instant::now() + INTERVAL;
+    let mut was_healthy = true;
     loop {
         let asked = broker.saver.next(due);
         let saved = save(TOPICS_FILE, config, broker.topics.take_changed(), || broker.topics.put_back());
@@ -86,6 +90,7 @@ fn run(broker: &Broker, config: &Config) {
                 Ok(()) => Answer::ok(),
                 Err(problem) => Refusal::new(say::SYSTEM_ERROR, problem).into(),
             };
+            peer.end_pending(ANSWER_BYTES);
             peer.answer(opaque, answer);
         }
         if asked.end || Instant::now() >= due {
@@ -93,11 +98,23 @@ fn run(broker: &Broker, config: &Config) {
             // The failure was told; the next interval tries again.
             let _ = save(OFFSETS_FILE, config, broker.offsets.take_changed(), || broker.offsets.put_back());
             broker.look_after();
+            was_healthy = tell_health(broker, was_healthy);
         }
         if asked.end {
             return;
         }
     }
+}
+
+/// Says once what is wrong with the store: clients see that something is, not who can mend it. Returns whether it is well.
+fn tell_health(broker: &Broker, was_healthy: bool) -> bool {
+    let health = broker.store.health();
+    if let Err(error) = &health
+        && was_healthy
+    {
+        crate::complain(&format!("the store: {error}"));
+    }
+    health.is_ok()
 }
 
 fn save(name: &str, config: &Config, text: Option<String>, put_back: impl FnOnce()) -> Result<(), String> {

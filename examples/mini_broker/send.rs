@@ -11,10 +11,10 @@ use mqlog::format::properties::{CLUSTER, DELAY, INNER_MULTI_DISPATCH, Properties
 use mqlog::format::record::SysFlag;
 use mqlog::{Appended, Error, Message};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, escaped_bytes};
 use crate::broker::{Broker, CLUSTER_NAME, Call, Outcome, Reply, Turn, now_ms};
 use crate::codes::{ask, say};
-use crate::request::{Fields, Refusal};
+use crate::request::{Fields, Refusal, too_much};
 use crate::topics::{AUTO_CREATE, RETRY_PREFIX, Topic, check_name};
 
 /// What the broker adds to every message.
@@ -29,6 +29,8 @@ const MAX_PROPERTIES: usize = 1000;
 /// Longest batch, as RocketMQ's longest message.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 const MAX_BATCH_MESSAGES: usize = 32 * 1024;
+/// A message's id in the answer to a batch, at most: 28 bytes as digits, and a comma.
+const BATCH_ID_BYTES: usize = 57;
 /// What of a client's system flag is stored: how the body is compressed, and whether there are several tags.
 const KEPT_FLAGS: i32 = SysFlag::COMPRESSED.0 | SysFlag::MULTI_TAGS.0 | SysFlag::COMPRESSION_MASK.0;
 /// Topics that the broker writes itself.
@@ -109,6 +111,10 @@ impl Broker {
 
     fn send_one(&self, call: Call<'_>, header: &SendHeader<'_>, queue_id: i32, turn: &mut Turn) -> Outcome {
         let unique = screen(header.properties)?.map_or_else(|| self.new_unique_id(call).into(), Cow::Borrowed);
+        // Before anything is appended: a send that was refused is sent again.
+        if !call.peer.has_room_for(escaped_bytes(&unique)) {
+            return Err(too_much());
+        }
         let message = self.message(call, header, queue_id);
         let message = with_properties(message, header.properties, &unique).flag(header.flag).body(call.request.body);
         let appended = self.store.append(&message)?;
@@ -137,6 +143,9 @@ impl Broker {
             let unique = screen(properties)?.map_or_else(|| self.new_unique_id(call).into(), Cow::Borrowed);
             let message = self.message(call, header, queue_id).flag(item.flag).body(item.body);
             messages.push(with_properties(message, properties, &unique));
+        }
+        if !call.peer.has_room_for(messages.len() * BATCH_ID_BYTES + escaped_bytes(batch_unique)) {
+            return Err(too_much());
         }
         let appended = self.store.append_batch(&messages).map_err(|error| match error {
             Error::TooLarge { field: "batch", .. } => Refusal::new(say::SYSTEM_ERROR, "message body size exceeded"),

@@ -1,12 +1,13 @@
 //! Topics: which there are, how many queues they have, and what may be done with them.
 //!
-//! Kept in RocketMQ's `config/topics.json`. The store is the truth about what was sent: a topic that it has and the file
-//! has not, because a kill came between, is added when the broker starts.
+//! Kept in RocketMQ's `config/topics.json`, which is the truth about the topics it knows. One that the store has and the
+//! file has not, because a kill came between, is added when the broker starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::answer::Answer;
@@ -29,22 +30,58 @@ const DEFAULT_QUEUES: i32 = 4;
 const MAX_QUEUES: i32 = 1024;
 const MAX_NAME_BYTES: usize = 127;
 
-/// One topic.
-#[derive(Debug, Clone, PartialEq)]
+/// RocketMQ's clients allow so much for a group, and the topic of its retries is named after it.
+const MAX_RETRY_NAME_BYTES: usize = RETRY_PREFIX.len() + 255;
+
+/// One topic, with the names that the file has.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Topic {
+    #[serde(rename = "readQueueNums")]
     pub(crate) read_queues: i32,
+    #[serde(rename = "writeQueueNums")]
     pub(crate) write_queues: i32,
+    #[serde(rename = "perm")]
     pub(crate) permission: i32,
+    #[serde(rename = "topicSysFlag", default)]
     pub(crate) sys_flag: i32,
+    #[serde(rename = "order", default)]
     is_ordered: bool,
-    /// RocketMQ 5 keeps more here; it is handed on.
-    attributes: Value,
+    /// Handed on, as all that follows.
+    #[serde(rename = "topicFilterType", default = "single_tag")]
+    filter_type: String,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+}
+
+fn single_tag() -> String {
+    "SINGLE_TAG".to_owned()
+}
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TopicsFile {
+    topic_config_table: BTreeMap<String, Topic>,
+    data_version: DataVersion,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DataVersion {
+    counter: u64,
 }
 
 impl Topic {
     fn new(queues: i32, permission: i32) -> Self {
-        let attributes = json!({});
-        Self { read_queues: queues, write_queues: queues, permission, sys_flag: 0, is_ordered: false, attributes }
+        Self {
+            read_queues: queues,
+            write_queues: queues,
+            permission,
+            sys_flag: 0,
+            is_ordered: false,
+            filter_type: single_tag(),
+            attributes: Map::new(),
+        }
     }
 
     pub(crate) fn may_read(&self) -> bool {
@@ -56,22 +93,10 @@ impl Topic {
         self.read_queues.max(self.write_queues)
     }
 
-    fn from_json(value: &Value) -> Option<Self> {
-        let number = |name: &str| value.get(name)?.as_i64()?.try_into().ok();
-        Some(Self {
-            read_queues: number("readQueueNums")?,
-            write_queues: number("writeQueueNums")?,
-            permission: number("perm")?,
-            sys_flag: number("topicSysFlag").unwrap_or(0),
-            is_ordered: value.get("order").and_then(Value::as_bool).unwrap_or(false),
-            attributes: value.get("attributes").filter(|value| value.is_object()).cloned().unwrap_or_else(|| json!({})),
-        })
-    }
-
     fn to_json(&self, name: &str) -> Value {
         json!({
             "attributes": self.attributes, "order": self.is_ordered, "perm": self.permission,
-            "readQueueNums": self.read_queues, "topicFilterType": "SINGLE_TAG", "topicName": name,
+            "readQueueNums": self.read_queues, "topicFilterType": self.filter_type, "topicName": name,
             "topicSysFlag": self.sys_flag, "writeQueueNums": self.write_queues,
         })
     }
@@ -102,24 +127,18 @@ impl Topics {
         Self { table: RwLock::new(table), changes, is_changed, max_count }
     }
 
-    /// Adds what the file has.
-    pub(crate) fn load(&self, file: &Value) {
-        let table = file.get("topicConfigTable").and_then(Value::as_object);
-        let topics = table.into_iter().flatten();
-        self.write().extend(topics.filter_map(|(name, value)| Some((name.clone(), Topic::from_json(value)?))));
-        let counter = file.get("dataVersion").and_then(|version| version.get("counter")?.as_u64());
-        self.changes.store(counter.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Makes sure that a queue of the store can be reached.
-    pub(crate) fn ensure_queue(&self, name: &str, queue_id: i32) {
+    /// Adds what the file has, and the queues that the store has of topics that are not in the file.
+    pub(crate) fn load(&self, file: TopicsFile, stored: Vec<(String, i32)>) {
+        let known: HashSet<String> = file.topic_config_table.keys().cloned().collect();
         let mut table = self.write();
-        let queues = queue_id.saturating_add(1);
-        let topic = table.entry(name.to_owned()).or_insert_with(|| {
+        table.extend(file.topic_config_table);
+        for (name, queue_id) in stored.into_iter().filter(|(name, _)| !known.contains(name)) {
             let is_single = name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX);
-            Topic::new(if is_single { 1 } else { DEFAULT_QUEUES }, READ | WRITE)
-        });
-        topic.read_queues = topic.read_queues.max(queues);
+            let made = || Topic::new(if is_single { 1 } else { DEFAULT_QUEUES }, READ | WRITE);
+            let topic = table.entry(name).or_insert_with(made);
+            topic.read_queues = topic.read_queues.max(queue_id.saturating_add(1));
+        }
+        self.changes.store(file.data_version.counter, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Topic> {
@@ -144,6 +163,7 @@ impl Topics {
             let queues = queues.clamp(1, pattern.write_queues.max(1));
             Topic::new(queues, pattern.permission & !INHERIT)
         };
+        check_name(name)?;
         self.add(name, pattern.clone())?;
         Ok((pattern, true))
     }
@@ -153,12 +173,12 @@ impl Topics {
         if self.with(name, |_| ()).is_some() {
             return Ok(false);
         }
+        check(name, MAX_RETRY_NAME_BYTES)?;
         self.add(name, Topic::new(1, READ | WRITE)).map(|()| true)
     }
 
     /// Adds or changes a topic.
     fn add(&self, name: &str, topic: Topic) -> Result<(), Refusal> {
-        check_name(name)?;
         let mut table = self.write();
         if table.len() >= self.max_count && !table.contains_key(name) {
             return Err(Refusal::new(say::SYSTEM_ERROR, format!("there are {} topics already", self.max_count)));
@@ -196,11 +216,15 @@ impl Topics {
     }
 }
 
-/// RocketMQ's rule for names.
+/// RocketMQ's rule for names of topics that get messages.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    check(name, MAX_NAME_BYTES)
+}
+
+fn check(name: &str, most: usize) -> Result<(), Refusal> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte);
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_allowed) {
-        let reason = "is not 1 to 127 characters of ^[%|a-zA-Z0-9_-]+$";
+    if name.is_empty() || name.len() > most || !name.bytes().all(is_allowed) {
+        let reason = format!("is not 1 to {most} characters of ^[%|a-zA-Z0-9_-]+$");
         return Err(Refusal::new(say::INVALID_PARAMETER, format!("The specified topic {reason}.")));
     }
     Ok(())
@@ -227,13 +251,15 @@ impl Broker {
             let reason = format!("the topic[{name}] is a system topic, or its permission {permission} is none");
             return Err(Refusal::new(say::INVALID_PARAMETER, reason));
         }
+        check_name(name)?;
+        let present = self.topics.get(name).unwrap_or_else(|| Topic::new(1, permission));
         let topic = Topic {
             read_queues,
             write_queues,
             permission,
             sys_flag: fields.number_or("topicSysFlag", 0)?,
             is_ordered: fields.is_true("order"),
-            attributes: json!({}),
+            ..present
         };
         self.topics.add(name, topic)?;
         self.saver.save_then_answer(call);
@@ -269,6 +295,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::parse;
 
     #[test]
     fn a_first_send_makes_a_topic_like_its_default() {
@@ -285,18 +312,36 @@ mod tests {
     }
 
     #[test]
-    fn the_file_comes_back_and_the_store_adds_to_it() {
+    fn the_file_comes_back_and_the_store_adds_what_it_does_not_know() {
         let topics = Topics::new(100);
         topics.for_send("a", Some(AUTO_CREATE), 4).unwrap();
-        let file: Value = serde_json::from_str(&topics.take_changed().unwrap()).unwrap();
+        let file = topics.take_changed().unwrap();
         assert!(topics.take_changed().is_none());
         let again = Topics::new(100);
-        again.load(&file);
+        let stored = [("a", 5), ("found", 1), ("large", 3), ("large", 9)].map(|(name, queue)| (name.to_owned(), queue));
+        again.load(parse(&file).unwrap(), stored.into());
         assert_eq!(again.get("a"), topics.get("a"));
-        again.ensure_queue("a", 5);
-        again.ensure_queue("found", 1);
-        assert_eq!(again.get("a").map(|topic| (topic.read_queues, topic.write_queues)), Some((6, 4)));
         assert_eq!(again.get("found").map(|topic| topic.queues()), Some(4));
+        assert_eq!(again.get("large").map(|topic| (topic.read_queues, topic.write_queues)), Some((10, 4)));
+    }
+
+    #[test]
+    fn what_rocketmq_keeps_of_a_topic_is_handed_on() {
+        let file = r#"{"dataVersion":{"counter":7,"stateVersion":0,"timestamp":1},"topicConfigTable":{"T":{
+            "attributes":{"message.type":"NORMAL"},"multiTopic":false,"order":true,"perm":6,"readQueueNums":3,
+            "topicFilterType":"MULTI_TAG","topicName":"T","topicSysFlag":1,"writeQueueNums":2}}}"#;
+        let topics = Topics::new(100);
+        topics.load(parse(file).unwrap(), Vec::new());
+        let written: Value = parse(&topics.take_changed().unwrap()).unwrap();
+        let topic = &written["topicConfigTable"]["T"];
+        assert_eq!((topic["topicFilterType"].as_str(), topic["order"].as_bool()), (Some("MULTI_TAG"), Some(true)));
+        assert_eq!(topic["attributes"], json!({"message.type": "NORMAL"}));
+        for (wrong, place) in
+            [("[]", "sequence"), (r#"{"topicConfigTable":{"T":{"perm":"6"}}}"#, "topicConfigTable.T.perm")]
+        {
+            let error = parse::<TopicsFile>(wrong).unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
     }
 
     #[test]
