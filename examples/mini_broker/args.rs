@@ -24,8 +24,8 @@ pub(crate) const USAGE: &str =
   --max-held-each N          of one connection; default 1024
   --max-queued-bytes N       answers that wait for a slow reader, of one connection; above it nothing more is done for
                              the connection until it has read; default 8388608
-  --max-all-queued-bytes N   of all connections; above it each gets one answer at a time, of 16384 bytes at most, or
-                             code 2, SYSTEM_BUSY; default 268435456
+  --max-all-queued-bytes N   of all connections; above half of it each gets one answer at a time, above it none of more
+                             than 16384 bytes but code 2, SYSTEM_BUSY; default 268435456
   --max-unfinished-bytes N   frames that have not come as a whole, of all connections, beside 65536 of each; above it
                              the connection whose frame began first is closed; default 268435456
   --max-topics N             default 16384

@@ -59,14 +59,18 @@ impl Config {
     }
 }
 
-/// Reads JSON as RocketMQ writes it: names of members may be bare numbers.
+/// Reads an object as RocketMQ writes it: names of members may be bare numbers.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
     let quoted = quote_bare_names(text);
+    let nowhere = || serde_path_to_error::Track::new().path();
+    // A type with defaults would be read from an empty array, too.
+    if quoted.trim_start().starts_with('[') {
+        let error = serde::de::Error::custom("an array where an object should be");
+        return Err(serde_path_to_error::Error::new(nowhere(), error));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(&quoted);
     let value = serde_path_to_error::deserialize(&mut deserializer)?;
-    // Something may follow; it has no path.
-    let nowhere = serde_path_to_error::Track::new().path();
-    deserializer.end().map_err(|error| serde_path_to_error::Error::new(nowhere, error))?;
+    deserializer.end().map_err(|error| serde_path_to_error::Error::new(nowhere(), error))?;
     Ok(value)
 }
 

@@ -39,8 +39,10 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-/// How many bytes all connections have on their way out, and may have. When there are so many, a connection gets one
-/// answer at a time, and none that is large.
+/// How many bytes all connections have on their way out, and may have.
+///
+/// Above half of it a connection gets one answer at a time. So whoever reads is not refused: what is free is enough for
+/// its next answer. Above all of it nobody gets a large one.
 #[derive(Debug)]
 pub(crate) struct OutputBudget {
     queued: AtomicUsize,
@@ -55,8 +57,8 @@ impl OutputBudget {
         Self { queued: AtomicUsize::new(0), max_bytes }
     }
 
-    fn is_used_up(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) >= self.max_bytes
+    fn is_scarce(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) > self.max_bytes / 2
     }
 
     fn has_room_for(&self, bytes: usize) -> bool {
@@ -158,7 +160,7 @@ impl Peer {
         let queued = lock(&self.queued);
         let bytes = queued.bytes + self.pending_bytes.load(Ordering::Relaxed);
         let is_full = bytes > self.max_queued_bytes
-            || (bytes > 0 && self.budget.is_used_up())
+            || (bytes > 0 && self.budget.is_scarce())
             || self.pending.load(Ordering::Relaxed) > Self::MAX_PENDING;
         is_full && !queued.is_closed
     }

@@ -337,7 +337,7 @@ mod tests {
         assert_eq!((topic["topicFilterType"].as_str(), topic["order"].as_bool()), (Some("MULTI_TAG"), Some(true)));
         assert_eq!(topic["attributes"], json!({"message.type": "NORMAL"}));
         for (wrong, place) in
-            [("[]", "sequence"), (r#"{"topicConfigTable":{"T":{"perm":"6"}}}"#, "topicConfigTable.T.perm")]
+            [("[]", "array"), (r#"{"topicConfigTable":{"T":{"perm":"6"}}}"#, "topicConfigTable.T.perm")]
         {
             let error = parse::<TopicsFile>(wrong).unwrap_err().to_string();
             assert!(error.contains(place), "{error}");

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Form, LIMIT, frame, pull_fields, request, send_fields};
 use crate::{Scene, bodies, pull, send};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// A send is stored and can be pulled, soon.
-fn assert_serves(scene: &Scene) {
+pub(crate) fn assert_serves(scene: &Scene) {
     let begun = Instant::now();
     let mut client = scene.client();
     let sent = send(&mut client, "alive", "0", "", b"x");
@@ -220,49 +220,6 @@ fn held_pulls_cost_memory_only_and_all_are_answered() {
         }
     }
     println!("4000 held pulls answered in {:?}", begun.elapsed());
-}
-
-#[test]
-fn a_slow_reader_is_not_read_from() {
-    let scene = Scene::new(&["--max-queued-bytes", "1000000"]);
-    let mut producer = scene.client();
-    for _ in 0..8 {
-        send(&mut producer, "T", "0", "", &vec![b'x'; 200_000]);
-    }
-    let bytes = scene.broker.anonymous_bytes();
-    let pulls = request(Form::Json, (11, 1, 0), &pull_fields("T", ("0", "0"), "*", "0"), b"").repeat(1000);
-    let mut slow: Vec<Client> = (0..20).map(|_| scene.client()).collect();
-    let mut stopped = 0;
-    for client in &mut slow {
-        for _ in 0..40 {
-            if !client.try_send(&pulls, Duration::from_millis(50)) {
-                stopped += 1;
-                break;
-            }
-        }
-    }
-    let grown = scene.broker.anonymous_bytes().saturating_sub(bytes);
-    println!("{stopped} of 20 were stopped, {grown} bytes");
-    assert!(stopped > 0 && grown < 64 * MIB);
-    assert_serves(&scene);
-    // Who begins to read gets answers.
-    assert!(matches!(slow[0].receive(Duration::from_secs(20)), Ok(Some(answer)) if answer.code == 0));
-    scene.broker.stop_well();
-}
-
-#[test]
-fn unfinished_frames_share_a_limit() {
-    let scene = Scene::new(&["--max-unfinished-bytes", "20000000"]);
-    assert_serves(&scene);
-    let mut clients: Vec<Client> = (0..8).map(|_| scene.client()).collect();
-    let mut begun = frame(0, b"{}", &vec![0; 12 << 20]);
-    begun.truncate(8 << 20);
-    let closed = clients.iter_mut().map(|client| client.send_bytes(&begun).is_err()).filter(|is_lost| *is_lost).count();
-    println!("{closed} of 8 were closed, {} MiB", scene.broker.anonymous_bytes() / MIB);
-    assert!(scene.broker.anonymous_bytes() < 96 * MIB);
-    drop(clients);
-    std::thread::sleep(Duration::from_millis(200));
-    assert_serves(&scene);
 }
 
 #[test]

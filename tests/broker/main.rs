@@ -9,6 +9,7 @@ mod consumers;
 #[path = "../common/example.rs"]
 mod example;
 mod hostile;
+mod memory;
 mod offsets;
 #[path = "../common/pipeline.rs"]
 mod pipeline;
@@ -16,6 +17,7 @@ mod process;
 mod pulls;
 mod restarts;
 mod sends;
+mod slow_readers;
 mod speed;
 
 use std::path::PathBuf;

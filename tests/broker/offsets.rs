@@ -38,6 +38,7 @@ fn a_group_goes_on_where_it_was() {
     let scene = Scene::new(&[]);
     let mut client = scene.client();
     send(&mut client, "T", "0", "", b"x");
+    assert_eq!(ask(&mut client, 14, "1", &[]), Err(22), "a queue without messages is not young, as in RocketMQ");
     assert_eq!(ask(&mut client, 14, "0", &[]), Ok(0), "a new group starts with the first message of a young queue");
     assert_eq!(ask(&mut client, 14, "0", &[("setZeroIfNotFound", "false")]), Err(22));
     client.one_way(15, &[("topic", "T"), ("queueId", "0"), ("consumerGroup", "g"), ("commitOffset", "1")], b"");
@@ -57,4 +58,17 @@ fn a_group_goes_on_where_it_was() {
     fields[6].1 = "7";
     assert_eq!(client.call(11, &fields, b"").code, 19);
     assert_eq!(ask(&mut client, 14, "0", &[]), Ok(7));
+}
+
+#[test]
+fn offsets_have_a_limit() {
+    let scene = Scene::new(&["--max-offsets", "5"]);
+    let mut client = scene.client();
+    send(&mut client, "T", "0", "", b"x");
+    let mut commit = |group: &str, queue: &str| {
+        let fields = [("topic", "T"), ("queueId", queue), ("consumerGroup", group), ("commitOffset", "1")];
+        client.call(15, &fields, b"").code
+    };
+    let places = [("g", "0"), ("g", "1"), ("g", "2"), ("g", "3"), ("h", "0"), ("h", "1"), ("i", "0"), ("g", "2")];
+    assert_eq!(places.map(|(group, queue)| commit(group, queue)), [0, 0, 0, 0, 0, 1, 1, 0]);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::example::example;
@@ -25,8 +25,19 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(store: &Path, options: &[&str]) -> Self {
+        Self::start_as(example("mini_broker"), store, options)
+    }
+
+    /// Starts it with a limit of open files that it cannot raise.
+    pub(crate) fn start_with_descriptors(count: usize, store: &Path, options: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(example("mini_broker").get_program());
+        Self::start_as(command, store, options)
+    }
+
+    fn start_as(mut command: Command, store: &Path, options: &[&str]) -> Self {
         let begun = Instant::now();
-        let mut command = example("mini_broker");
         command.arg("--store").arg(store).args(["--namesrv", "127.0.0.1:0", "--broker", "127.0.0.1:0"]).args(options);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the broker starts");
         let mut line = String::new();

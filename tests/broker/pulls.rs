@@ -1,6 +1,7 @@
 //! Pulls: what they answer, and how long they wait.
 
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, pull_fields};
@@ -113,7 +114,7 @@ fn no_arrival_is_missed() {
     let address = scene.broker.address;
     let (count, mut producer) = (3000, scene.client());
     send(&mut producer, "T", "1", "", b"");
-    let consuming = std::thread::spawn(move || {
+    let consuming = thread::spawn(move || {
         let mut consumer = Client::connect(address);
         let mut next = 0;
         while next < count {
@@ -150,5 +151,53 @@ fn held_pulls_have_limits() {
     assert_eq!(bodies(&clients[0].answer(again)), [b"y"]);
     for held in &asked[1][..2] {
         assert_eq!(bodies(&clients[1].answer(*held)), [b"y"]);
+    }
+}
+
+/// All pulls of a queue were looked at before those of the next one, each with its filter read anew: thousands with long
+/// filters, and messages that none of them wants, kept everybody else waiting for seconds.
+#[test]
+fn pulls_with_long_filters_do_not_delay_other_topics() {
+    let scene = Scene::new(&[]);
+    let (mut consumer, mut producer) = (scene.client(), scene.client());
+    send(&mut producer, "X", "0", "", b"x");
+    send(&mut producer, "T", "0", "", b"x");
+    let tags: Vec<String> = (0..900).map(|tag| tag.to_string()).collect();
+    let mut filter = tags.join("||");
+    filter.truncate(4090);
+    let mut holding: Vec<Client> = (0..4).map(|_| scene.client()).collect();
+    for client in &mut holding {
+        for _ in 0..1000 {
+            client.ask(11, &pull_fields("X", ("0", "1"), &filter, "60000"), b"");
+        }
+        is_held(client);
+    }
+    let address = scene.broker.address;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut producer = Client::connect(address);
+            while !is_over.load(Ordering::Relaxed) {
+                send(&mut producer, "X", "0", "TAGS\u{1}other", b"x");
+                sleep(Duration::from_millis(5));
+            }
+        });
+        let mut waits: Vec<Duration> = Vec::new();
+        for place in 1..11 {
+            let held = ask(&mut consumer, ("0", &place.to_string()), "*", WAIT);
+            is_held(&mut consumer);
+            let sent = Instant::now();
+            send(&mut producer, "T", "0", "", b"y");
+            assert_eq!(bodies(&consumer.answer(held)), [b"y"]);
+            waits.push(sent.elapsed());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        waits.sort_unstable();
+        println!("answered after {:?} to {:?}", waits[0], waits[9]);
+        assert!(waits[5] < Duration::from_millis(500), "{waits:?}");
+    });
+    send(&mut producer, "X", "0", "TAGS\u{1}17", b"it");
+    for client in &mut holding {
+        assert_eq!(bodies(&client.answer(1)), [b"it"]);
     }
 }

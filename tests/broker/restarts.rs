@@ -110,9 +110,36 @@ fn groups_and_topics_survive_and_are_in_rocketmqs_files() {
     assert_eq!(records(&pull(&mut client, "T", ("3", "0"), "*")).len(), 1);
     assert_eq!(send(&mut client, "T", "3", "", b"y").number("queueOffset"), 1);
     broker.kill();
-    fs::write(store.join("config/consumerOffset.json"), "{").unwrap();
-    let refused = std::panic::catch_unwind(|| Broker::start(&store, &[]));
-    assert!(refused.is_err(), "starting without the offsets would lose them");
+    for (text, place) in [("{", "EOF"), ("[]", "array"), (r#"{"offsetTable":{"T@g":{"0":"5"}}}"#, "offsetTable.T@g.0")]
+    {
+        fs::write(store.join("config/consumerOffset.json"), text).unwrap();
+        let refused = std::panic::catch_unwind(|| Broker::start(&store, &[]));
+        let told = refused.expect_err("starting without the offsets would lose them");
+        let told = told.downcast_ref::<String>().unwrap();
+        assert!(told.contains("consumerOffset.json") && told.contains(place), "{told}");
+    }
+}
+
+/// A topic's number of queues was made smaller, and queues with messages came back with the next start: the store was
+/// believed, not the file.
+#[test]
+fn fewer_queues_stay_fewer_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let broker = Broker::start(&store, &[]);
+    let mut client = broker.client();
+    for queues in ["8", "4"] {
+        let fields = [("topic", "T"), ("readQueueNums", queues), ("writeQueueNums", queues), ("perm", "6")];
+        assert_eq!(client.call(17, &fields, b"").code, 0);
+        if queues == "8" {
+            send(&mut client, "T", "7", "", b"x");
+        }
+    }
+    broker.stop_well();
+    let broker = Broker::start(&store, &[]);
+    let route = broker.client().call(105, &[("topic", "T")], b"").json();
+    let queues = &route["queueDatas"][0];
+    assert_eq!((queues["readQueueNums"].as_i64(), queues["writeQueueNums"].as_i64()), (Some(4), Some(4)));
 }
 
 #[test]
