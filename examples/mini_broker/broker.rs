@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mqlog::{FlushPolicy, LogOffset, MessageStore};
 
 use crate::answer::Answer;
+use crate::appender::Appender;
 use crate::args::Limits;
 use crate::codes::{ask, say};
 use crate::consumers::Consumers;
@@ -28,6 +29,14 @@ pub(crate) enum Reply {
     Now(Answer),
     /// The answer comes by itself: the disk, a message or a file is waited for.
     Later,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handled {
+    Done,
+    /// It has to come again.
+    NotYet,
 }
 
 /// What a handler ends with.
@@ -57,6 +66,7 @@ pub(crate) struct Broker {
     pub(crate) offsets: Offsets,
     pub(crate) holds: Arc<Holds>,
     pub(crate) saver: Saver,
+    pub(crate) appender: Appender,
     pub(crate) is_sync: bool,
     /// Counts the ids and the queues that the broker chooses itself.
     counter: AtomicU32,
@@ -79,16 +89,26 @@ impl Broker {
             offsets,
             holds,
             saver: Saver::default(),
+            appender: Appender::default(),
             is_sync: flush == FlushPolicy::Sync,
             counter: AtomicU32::new(0),
         }
     }
 
-    /// Answers a request, now or later.
-    pub(crate) fn handle(&self, request: &Request<'_>, peer: &Arc<Peer>, turn: &mut Turn) {
+    /// Does what a request asks for, without waiting for the disk.
+    pub(crate) fn handle(&self, request: &Request<'_>, peer: &Arc<Peer>, turn: &mut Turn) -> Handled {
         if request.is_answer() {
-            return;
+            return Handled::Done;
         }
+        if self.would_wait(request) {
+            return self.appender.take(peer, request.frame);
+        }
+        self.answer(request, peer, turn);
+        Handled::Done
+    }
+
+    /// Answers a request, now or later.
+    pub(crate) fn answer(&self, request: &Request<'_>, peer: &Arc<Peer>, turn: &mut Turn) {
         let answer = match self.dispatch(Call { request, peer }, turn) {
             Ok(Reply::Now(answer)) => answer,
             Ok(Reply::Later) => return,

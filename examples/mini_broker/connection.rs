@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 use mio::net::TcpStream;
 
+use crate::broker::Handled;
 use crate::frame::{FrameError, decode, frame_bytes};
 use crate::input_budget::{FREE_BYTES, InputBudget};
 use crate::peer::{Peer, Piece};
@@ -84,7 +85,11 @@ impl Connection {
 
     /// Reads once, or goes on with what was left, and hands out the requests that are whole, as long as the peer reads
     /// its answers.
-    pub(crate) fn read(&mut self, scratch: &mut [u8], mut handle: impl FnMut(Request<'_>)) -> io::Result<Input> {
+    pub(crate) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        mut handle: impl FnMut(Request<'_>) -> Handled,
+    ) -> io::Result<Input> {
         if std::mem::take(&mut self.is_paused) {
             let input = std::mem::take(&mut self.left);
             return self.take_in(&input, &mut handle).map(|()| Input::Some);
@@ -102,20 +107,20 @@ impl Connection {
     }
 
     /// Cuts input into frames. A frame that is whole in the input is not copied.
-    fn take_in(&mut self, mut input: &[u8], handle: &mut impl FnMut(Request<'_>)) -> io::Result<()> {
+    fn take_in(&mut self, mut input: &[u8], handle: &mut impl FnMut(Request<'_>) -> Handled) -> io::Result<()> {
         let bad = |error: FrameError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         while !input.is_empty() {
             if self.left.is_empty() {
-                if self.peer.is_full() {
-                    self.left.extend_from_slice(input);
-                    self.is_paused = true;
+                if self.peer.must_wait() {
+                    self.pause(input);
                     return Ok(());
                 }
                 if let Some(bytes) = frame_bytes(input, self.max_frame_bytes).map_err(bad)?
                     && let Some((frame, rest)) = input.split_at_checked(bytes)
                 {
-                    handle(decode(frame).map_err(bad)?);
-                    input = rest;
+                    if handle(decode(frame).map_err(bad)?) == Handled::Done {
+                        input = rest;
+                    }
                     continue;
                 }
             }
@@ -126,8 +131,16 @@ impl Connection {
             self.keep(more)?;
             input = rest;
             if whole.is_some() && more.len() == missing {
-                let frame = self.finish();
-                handle(decode(&frame).map_err(bad)?);
+                let frame = std::mem::take(&mut self.left);
+                self.begun = None;
+                if handle(decode(&frame).map_err(bad)?) == Handled::NotYet {
+                    self.left = frame;
+                    self.pause(input);
+                    return Ok(());
+                }
+                if frame.len() > FREE_BYTES {
+                    self.budget.release(&self.peer);
+                }
             } else if more.len() == missing {
                 // The length is known now; refuse it before anything else is kept.
                 frame_bytes(&self.left, self.max_frame_bytes).map_err(bad)?;
@@ -146,14 +159,10 @@ impl Connection {
         Ok(())
     }
 
-    /// The kept frame is whole.
-    fn finish(&mut self) -> Vec<u8> {
-        let frame = std::mem::take(&mut self.left);
-        self.begun = None;
-        if frame.len() > FREE_BYTES {
-            self.budget.release(&self.peer);
-        }
-        frame
+    /// Keeps the rest of the input until the peer need not wait any more.
+    fn pause(&mut self, input: &[u8]) {
+        self.left.extend_from_slice(input);
+        self.is_paused = true;
     }
 
     /// Is there nothing to be expected from it any more: nothing moves, or a frame takes too long?
@@ -191,13 +200,14 @@ impl Connection {
 
     fn advance(&mut self, count: usize) {
         self.moved = Instant::now();
-        self.peer.has_written(count);
         self.written += count;
         while let Some(first) = self.output.front().map(|piece| piece.as_ref().len())
             && self.written >= first
         {
             self.written -= first;
             self.output.pop_front();
+            // Not before: as long as a byte of it is not written, all of it is in memory.
+            self.peer.has_written(first);
         }
     }
 }

@@ -272,8 +272,8 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             connection.is_enlisted = false;
             let peer = Arc::clone(&connection.peer);
-            if peer.is_full() {
-                // It comes back when enough is written, or durable.
+            if peer.must_wait() {
+                // It comes back when enough is written, durable, or appended.
                 continue;
             }
             peer.await_output();
@@ -296,13 +296,12 @@ impl EventLoop {
         if connection.write().is_err() {
             return self.close(token);
         }
-        if connection.peer.is_full() {
-            return;
+        if !connection.peer.is_full() {
+            self.broker.holds.unpark(&connection.peer);
         }
-        if connection.has_input() {
+        if connection.has_input() && !connection.peer.must_wait() {
             connection.enlist(&mut self.ready);
         }
-        self.broker.holds.unpark(&connection.peer);
     }
 
     fn close(&mut self, token: Token) {

@@ -67,6 +67,7 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Request<'_>, FrameError> {
         kind => return Err(FrameError::HeaderKind(kind)),
     };
     request.body = body;
+    request.frame = frame;
     Ok(request)
 }
 
@@ -85,7 +86,7 @@ fn decode_binary(header: &[u8]) -> Option<Request<'_>> {
         let value = inside.long()?;
         fields.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
     }
-    input.0.is_empty().then_some(Request { code: i32::from(code), opaque, flag, fields, body: &[] })
+    input.0.is_empty().then_some(Request { code: i32::from(code), opaque, flag, fields, body: &[], frame: &[] })
 }
 
 /// Bytes that are taken from the front.
@@ -146,7 +147,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             }
         }
         let code = code.ok_or_else(|| serde::de::Error::missing_field("code"))?;
-        Ok(Request { code, opaque, flag, fields, body: &[] })
+        Ok(Request { code, opaque, flag, fields, body: &[], frame: &[] })
     }
 }
 

@@ -16,13 +16,14 @@
 //! | `frame`, `request`, `answer`, `codes` | the protocol's bytes, in and out |
 //! | `broker` | which request goes where; answers that wait for the disk |
 //! | `topics`, `consumers`, `offsets`, `ask_offsets` | routes and topics; groups; how far they are; what is asked about that |
-//! | `send`, `pull` | messages in, messages out |
+//! | `send`, `appender`, `pull` | messages in; those that wait for the disk; messages out |
 //! | `hold`, `hold_table` | pulls that wait for a message; which of them can go on |
 //! | `config`, `saver` | RocketMQ's `config/*.json`, and the thread that writes them |
 //!
 //! Everything about messages (order, durability, files, filters, times) is done by the store.
 
 mod answer;
+mod appender;
 mod args;
 mod ask_offsets;
 mod broker;
@@ -53,6 +54,7 @@ use std::sync::Arc;
 
 use mqlog::{MessageStore, StoreOptions};
 
+use crate::appender::Appender;
 use crate::args::{Args, USAGE};
 use crate::broker::Broker;
 use crate::config::Config;
@@ -100,6 +102,7 @@ fn run(args: Args) -> Result<(), String> {
     let (broker_parts, config) = open(&args, addresses.1)?;
     let saver = Saver::start(&broker_parts, config).map_err(text)?;
     let holds = Holds::start(&broker_parts).map_err(text)?;
+    let appender = Appender::start(&broker_parts).map_err(text)?;
     let loops = EventLoops::start(&broker_parts, vec![namesrv, broker], args.threads).map_err(text)?;
 
     let mut out = io::stdout();
@@ -113,6 +116,7 @@ fn run(args: Args) -> Result<(), String> {
 
     stop.wait();
     loops.drain();
+    broker_parts.appender.end(appender);
     // What was appended becomes durable, and its sends are answered.
     let flushed = broker_parts.store.flush();
     broker_parts.holds.end(holds);

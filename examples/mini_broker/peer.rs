@@ -83,12 +83,14 @@ pub(crate) struct Peer {
     /// How many of its answers wait for the disk, and how long they are together.
     pending: AtomicUsize,
     pending_bytes: AtomicUsize,
+    /// A send of it is with the thread that may wait for the disk, or waits to get there.
+    is_appending: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Queued {
     pieces: VecDeque<Piece>,
-    /// What was left and is not written yet, the part that the loop has taken included.
+    /// The pieces that were left and are not wholly written yet, those that the loop has taken included.
     bytes: usize,
     /// The loop will come without being woken.
     is_awaited: bool,
@@ -116,6 +118,7 @@ impl Peer {
             is_parked: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
+            is_appending: AtomicBool::new(false),
         }
     }
 
@@ -165,6 +168,21 @@ impl Peer {
         is_full && !queued.is_closed
     }
 
+    /// Must its requests wait? Its loop comes by when that has changed.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.is_appending.load(Ordering::Acquire) || self.is_full()
+    }
+
+    pub(crate) fn begin_append(&self) {
+        self.is_appending.store(true, Ordering::Release);
+    }
+
+    /// Its requests go on.
+    pub(crate) fn end_append(&self) {
+        self.is_appending.store(false, Ordering::Release);
+        self.home.has_output(self.token);
+    }
+
     /// May an answer of this length be made now?
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         self.budget.has_room_for(bytes)
@@ -196,7 +214,7 @@ impl Peer {
         into.append(&mut queued.pieces);
     }
 
-    /// The loop has written some of what it took.
+    /// The loop has written a piece of what it took.
     pub(crate) fn has_written(&self, bytes: usize) {
         lock(&self.queued).bytes -= bytes;
         self.budget.queued.fetch_sub(bytes, Ordering::Relaxed);

@@ -24,6 +24,8 @@ pub(crate) struct Request<'a> {
     pub(crate) flag: i32,
     pub(crate) fields: Fields<'a>,
     pub(crate) body: &'a [u8],
+    /// All of it, as it came.
+    pub(crate) frame: &'a [u8],
 }
 
 impl Request<'_> {

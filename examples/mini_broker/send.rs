@@ -14,7 +14,7 @@ use mqlog::{Appended, Error, Message};
 use crate::answer::{Answer, escaped_bytes};
 use crate::broker::{Broker, CLUSTER_NAME, Call, Outcome, Reply, Turn, now_ms};
 use crate::codes::{ask, say};
-use crate::request::{Fields, Refusal, too_much};
+use crate::request::{Fields, Refusal, Request, too_much};
 use crate::topics::{AUTO_CREATE, RETRY_PREFIX, Topic, check_name};
 
 /// What the broker adds to every message.
@@ -31,6 +31,8 @@ const MAX_BATCH_BYTES: usize = 4 << 20;
 const MAX_BATCH_MESSAGES: usize = 32 * 1024;
 /// A message's id in the answer to a batch, at most: 28 bytes as digits, and a comma.
 const BATCH_ID_BYTES: usize = 57;
+/// What a record has beside what was sent, roughly.
+const ADDED_BYTES: usize = 256;
 /// What of a client's system flag is stored: how the body is compressed, and whether there are several tags.
 const KEPT_FLAGS: i32 = SysFlag::COMPRESSED.0 | SysFlag::MULTI_TAGS.0 | SysFlag::COMPRESSION_MASK.0;
 /// Topics that the broker writes itself.
@@ -72,6 +74,17 @@ impl<'a> SendHeader<'a> {
 }
 
 impl Broker {
+    /// Is it a send that would wait for the disk?
+    pub(crate) fn would_wait(&self, request: &Request<'_>) -> bool {
+        let record_bytes = match request.code {
+            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 => request.frame.len() + ADDED_BYTES,
+            // Each message of a batch becomes a record; short ones become several times as long.
+            ask::SEND_BATCH_MESSAGE => 4 * request.frame.len() + ADDED_BYTES,
+            _ => return false,
+        };
+        self.store.would_wait(record_bytes as u64)
+    }
+
     /// Puts a message or a batch; under sync flush the answer comes when it is durable.
     pub(crate) fn send(&self, call: Call<'_>, turn: &mut Turn) -> Outcome {
         let header = SendHeader::read(call.request.code, &call.request.fields)?;
