@@ -68,6 +68,10 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_path_to_
         let error = serde::de::Error::custom("an array where an object should be");
         return Err(serde_path_to_error::Error::new(nowhere(), error));
     }
+    if let Ok(value) = serde_json::from_str(&quoted) {
+        return Ok(value);
+    }
+    // Once more, slower, to find the place.
     let mut deserializer = serde_json::Deserializer::from_str(&quoted);
     let value = serde_path_to_error::deserialize(&mut deserializer)?;
     deserializer.end().map_err(|error| serde_path_to_error::Error::new(nowhere(), error))?;
