@@ -91,6 +91,7 @@ impl Connection {
         mut handle: impl FnMut(Request<'_>) -> Handled,
     ) -> io::Result<Input> {
         if std::mem::take(&mut self.is_paused) {
+            self.moved = Instant::now();
             let input = std::mem::take(&mut self.left);
             return self.take_in(&input, &mut handle).map(|()| Input::Some);
         }

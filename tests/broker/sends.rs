@@ -5,7 +5,7 @@ use std::time::Duration;
 use mqlog::format::batch::{BatchItem, push_batch_item};
 use serde_json::{Value, json};
 
-use crate::client::{Client, Form, send_fields};
+use crate::client::{Client, Form, request, send_fields};
 use crate::{Scene, bodies, pull, records, send};
 
 fn route(client: &mut Client, topic: &str) -> Result<Value, i64> {
@@ -176,4 +176,42 @@ fn what_is_wrong_gets_the_codes_of_rocketmq() {
     assert_eq!((answer.code, answer.remark.as_str()), (3, " request type 12345 not supported"));
     client.one_way(12345, &[], b"");
     assert_eq!(client.call(105, &[("topic", "T")], b"").code, 0);
+}
+
+/// A send for which the log has no room right now is waited for by a thread of its own, or every connection of its event
+/// loop would stand still until the disk is done. What its connection sent behind it must not overtake it.
+#[test]
+fn sends_keep_their_order_when_they_wait_for_the_disk() {
+    for flush in ["async", "sync"] {
+        let scene = Scene::new(&["--flush", flush]);
+        let (mut client, mut other) = (scene.client(), scene.client());
+        let sends: Vec<(i32, i32, Vec<u8>)> = (1..91)
+            .map(|number| match number % 3 {
+                0 => (number, 2, vec![number as u8; 10]),
+                1 => (number, 0, vec![number as u8; 10]),
+                _ => (number, 0, vec![number as u8; 700_000]),
+            })
+            .collect();
+        let sending = std::thread::spawn(move || {
+            for (number, flag, body) in &sends {
+                let frame = request(Form::Json, (310, *number, *flag), &send_fields("T", "0", ""), body);
+                client.send_bytes(&frame).unwrap();
+            }
+            (client, sends)
+        });
+        while !sending.is_finished() {
+            assert_eq!(other.call(105, &[("topic", "TBW102")], b"").code, 0);
+        }
+        let (mut client, sends) = sending.join().unwrap();
+        for (place, (number, flag, _)) in (0..).zip(&sends) {
+            if *flag == 0 {
+                assert_eq!(client.answer(i64::from(*number)).number("queueOffset"), place);
+            }
+        }
+        let answer = pull(&mut client, "T", ("0", "87"), "*");
+        let found: Vec<u8> = bodies(&answer).iter().map(|body| body[0]).collect();
+        assert_eq!(found, [88]);
+        assert_eq!(bodies(&pull(&mut client, "T", ("0", "89"), "*")), [[90; 10]]);
+        scene.broker.stop_well();
+    }
 }
