@@ -92,7 +92,7 @@ impl Connection {
     ) -> io::Result<Input> {
         if std::mem::take(&mut self.is_paused) {
             self.moved = Instant::now();
-            let input = std::mem::take(&mut self.left);
+            let input = self.take_left();
             return self.take_in(&input, &mut handle).map(|()| Input::Some);
         }
         let count = match self.stream.read(scratch) {
@@ -113,8 +113,7 @@ impl Connection {
         while !input.is_empty() {
             if self.left.is_empty() {
                 if self.peer.must_wait() {
-                    self.pause(input);
-                    return Ok(());
+                    return self.pause(input);
                 }
                 if let Some(bytes) = frame_bytes(input, self.max_frame_bytes).map_err(bad)?
                     && let Some((frame, rest)) = input.split_at_checked(bytes)
@@ -129,18 +128,14 @@ impl Connection {
             let whole = frame_bytes(&self.left, self.max_frame_bytes).map_err(bad)?;
             let missing = whole.unwrap_or(4) - self.left.len();
             let (more, rest) = input.split_at(missing.min(input.len()));
+            self.begun.get_or_insert(self.moved);
             self.keep(more)?;
             input = rest;
             if whole.is_some() && more.len() == missing {
-                let frame = std::mem::take(&mut self.left);
-                self.begun = None;
+                let frame = self.take_left();
                 if handle(decode(&frame).map_err(bad)?) == Handled::NotYet {
                     self.left = frame;
-                    self.pause(input);
-                    return Ok(());
-                }
-                if frame.len() > FREE_BYTES {
-                    self.budget.release(&self.peer);
+                    return self.pause(input);
                 }
             } else if more.len() == missing {
                 // The length is known now; refuse it before anything else is kept.
@@ -150,20 +145,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Keeps a part of a frame, if the memory of all is not used up by it.
-    fn keep(&mut self, part: &[u8]) -> io::Result<()> {
-        let begun = *self.begun.get_or_insert(self.moved);
-        if !self.budget.hold(&self.peer, begun, self.left.len() + part.len()) {
+    /// Keeps the rest of the input until the peer need not wait any more.
+    fn pause(&mut self, input: &[u8]) -> io::Result<()> {
+        self.is_paused = true;
+        self.keep(input)
+    }
+
+    /// Keeps input, if the memory of all is not used up by it.
+    fn keep(&mut self, input: &[u8]) -> io::Result<()> {
+        let begun = self.begun.unwrap_or(self.moved);
+        if !self.budget.hold(&self.peer, begun, self.left.len() + input.len()) {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
         }
-        self.left.extend_from_slice(part);
+        self.left.extend_from_slice(input);
         Ok(())
     }
 
-    /// Keeps the rest of the input until the peer need not wait any more.
-    fn pause(&mut self, input: &[u8]) {
-        self.left.extend_from_slice(input);
-        self.is_paused = true;
+    fn take_left(&mut self) -> Vec<u8> {
+        let left = std::mem::take(&mut self.left);
+        self.begun = None;
+        if left.len() > FREE_BYTES {
+            self.budget.release(&self.peer);
+        }
+        left
     }
 
     /// Is there nothing to be expected from it any more: nothing moves, or a frame takes too long?
