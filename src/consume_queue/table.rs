@@ -11,6 +11,7 @@ use crate::disk::{Listed, Storage};
 use crate::error::Result;
 use crate::format::names::is_folder_name;
 use crate::message::check_that;
+use crate::offset::QueueOffset;
 
 type Topics = HashMap<Arc<str>, Topic>;
 
@@ -91,6 +92,18 @@ impl QueueTable {
         let mut topics = self.write();
         let topic = entry(&mut topics, topic).1;
         topic.is_batch |= topic.queues.is_empty();
+    }
+
+    /// Forgets a topic whose queues never had a message and are in nobody's hands: one that was refused decides nothing.
+    pub(crate) fn forget_unused(&self, topic: &str) {
+        let is_unused = |queue: &Arc<ConsumeQueue>| {
+            let end = queue.range().end.max(queue.cursor().next());
+            Arc::strong_count(queue) == 1 && end == QueueOffset::ZERO
+        };
+        let mut topics = self.write();
+        if topics.get(topic).is_some_and(|topic| topic.queues.values().all(is_unused)) {
+            topics.remove(topic);
+        }
     }
 
     pub(crate) fn is_batch(&self, topic: &str) -> bool {

@@ -444,7 +444,6 @@ impl Shared {
             message.check(&self.limits)?;
         }
         self.check_appends()?;
-        // A message that is too large is refused before it makes a queue.
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         let queue = self.queue_for(first)?;
         let light =
@@ -457,8 +456,13 @@ impl Shared {
             }
         }
         light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
-        let light: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &light }, placed)?;
+        let cursors: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
+        let appended = self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &cursors }, placed);
+        if appended.is_err() {
+            drop((queue, light));
+            light_queues(first).chain([&*first.topic]).for_each(|topic| self.queues.forget_unused(topic));
+            return appended;
+        }
         BUFFERS.set(Some(unit.into_buffers()).filter(Buffers::are_small).unwrap_or_default());
         if !self.log.is_grouped() {
             wake_dispatch(&self.tasks);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::queue_entry::BatchEntry;
 use mqlog::format::record::SysFlag;
-use mqlog::{Clock, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
+use mqlog::{Clock, Error, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
 
 use crate::common::{check_store, fast_dir, small};
 use crate::{bodies, get, open, put_many};
@@ -130,6 +130,20 @@ fn inner_batches_fill_batch_queues() {
     check_store(&store);
     store.close().unwrap();
     check_store(&open(dir.path()));
+}
+
+/// A refused inner batch made its topic one of batch queues, which RocketMQ does not find.
+#[test]
+fn a_refused_inner_batch_decides_nothing_about_its_topic() {
+    let dir = fast_dir();
+    let store = open(dir.path());
+    let mut body = Vec::new();
+    push_batch_item(&mut body, &BatchItem { flag: 0, body: &[1; 20_000], properties: b"" });
+    let message = Message::new("b").property("INNER_NUM", "1").owned_body(body).sys_flag(SysFlag::INNER_BATCH);
+    assert!(matches!(store.put(message), Err(Error::TooLarge { .. })));
+    store.put(Message::new("b")).unwrap();
+    assert_eq!(get(&store, "b", 0, 0, "*").messages.len(), 1);
+    assert!(dir.path().join("consumequeue/b/0").exists() && !dir.path().join("batchconsumequeue").exists());
 }
 
 /// Where entries of a batch queue had changed places, each of them right by itself, an iterator went back to the one
