@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpointer::{stamp_checkpoint, sync_derived};
 use crate::commit_log::Known;
-use crate::consume_queue::{ConsumeQueue, QueueTable, can_be_lost};
+use crate::consume_queue::ConsumeQueue;
 use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, name_of, raise};
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
@@ -40,41 +40,42 @@ pub(crate) struct Recovered {
     pub(crate) frame_holds: bool,
 }
 
-/// A queue's next offset, and the log offset of the record before.
-type Next = (u64, u64);
-
 /// What the records above the last checkpoint ask for: whether a topic has inner batches, and each queue's next offset.
 #[derive(Debug, Default)]
-pub(crate) struct NextOffsets(HashMap<String, (bool, HashMap<i32, Next>)>);
+pub(crate) struct NextOffsets {
+    topics: HashMap<String, (bool, HashMap<i32, u64>)>,
+    /// Did a record ask for an offset that does not follow? Only dispatch knows whether it will get it.
+    has_gaps: bool,
+}
 
 impl NextOffsets {
-    /// Takes note of a record, unless it asks for an offset at which dispatch will refuse it.
+    /// Takes note of a record; `derived` says where the queues were.
     pub(crate) fn note(&mut self, derived: Option<&Derived>, record: &RecordView<'_>) {
         for_each_target(record, |target| {
-            if !self.0.contains_key(&*target.topic) {
-                self.0.insert(target.topic.clone().into_owned(), Default::default());
+            if !self.topics.contains_key(&*target.topic) {
+                self.topics.insert(target.topic.clone().into_owned(), Default::default());
             }
-            let Some((is_batch, queues)) = self.0.get_mut(&*target.topic) else { return };
+            let Some((is_batch, queues)) = self.topics.get_mut(&*target.topic) else { return };
             *is_batch |= target.is_batch;
-            let (next, at) = queues.entry(target.queue_id).or_insert_with(|| {
+            let next = queues.entry(target.queue_id).or_insert_with(|| {
                 let state = derived.and_then(|it| it.queues.get(&(target.topic.clone().into_owned(), target.queue_id)));
                 // A queue without messages begins anywhere.
-                let state = state.filter(|state| state.min < state.next).zip(derived);
-                let known = state.map(|(state, derived)| (state.next.get(), derived.log_offset.get()));
-                known.unwrap_or((target.queue_offset, record.log_offset()))
+                let state = state.filter(|state| state.min < state.next);
+                state.map_or(target.queue_offset, |state| state.next.get())
             });
-            let lost = target.queue_offset.saturating_sub(*next);
-            let end = target.queue_offset.saturating_add(u64::from(target.count));
-            if end >= *next && can_be_lost(lost, record.log_offset().saturating_sub(*at), *is_batch) {
-                (*next, *at) = (end, record.log_offset());
-            }
+            self.has_gaps |= target.queue_offset > *next;
+            *next = target.queue_offset.saturating_add(u64::from(target.count)).max(*next);
         });
     }
 
     /// Moves every queue's cursor at least to the end of its entries and to what its records ask for.
-    fn settle(&self, queues: &QueueTable) -> Result<()> {
-        for (topic, (_, next)) in &self.0 {
-            for (queue_id, (next, _)) in next {
+    fn settle(&self, dispatcher: &Dispatcher, end: LogOffset) -> Result<()> {
+        let queues = &dispatcher.queues;
+        if self.has_gaps {
+            dispatcher.catch_up(end)?;
+        }
+        for (topic, (_, next)) in self.topics.iter().filter(|_| !self.has_gaps) {
+            for (queue_id, next) in next {
                 raise(&*queues.get_or_create(topic, *queue_id)?, QueueOffset::new(*next));
             }
         }
@@ -97,7 +98,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     let dispatcher = &*parts.dispatcher;
     let (log, queues, index) = (dispatcher.log.range(), &dispatcher.queues, &dispatcher.index);
-    let batch = next.0.iter().filter(|(_, (is_batch, _))| *is_batch);
+    let batch = next.topics.iter().filter(|(_, (is_batch, _))| *is_batch);
     batch.for_each(|(topic, _)| queues.mark_batch(topic));
     // What is deleted was in a frame before: one from below the log's start is an older copy.
     let derived = known.derived.as_ref().filter(|derived| (log.start..=log.end).contains(&derived.log_offset));
@@ -112,8 +113,11 @@ pub(crate) fn recover(
     if index_rebuilt {
         index.clear()?;
     }
-    if let Some(derived) = derived.filter(|_| !broken.is_empty()) {
-        parts.distrust(derived, &broken)?;
+    match derived {
+        Some(derived) if !broken.is_empty() => parts.distrust(derived, &broken)?,
+        Some(_) => {}
+        // What does not fit the log now may seem to fit it when it has grown.
+        None => DerivedFile::remove(&parts.side)?,
     }
     let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
     dispatcher.begin(DispatchCursor { at, store_ms });
@@ -142,7 +146,7 @@ pub(crate) fn recover(
         let selection = Selection { queues: Some(new.into_iter().collect()), index: false };
         dispatcher.compare(&selection, at..log.end, &mut |_| Ok(()))?;
     }
-    next.settle(queues)?;
+    next.settle(dispatcher, log.end)?;
     let frame_holds = derived.is_some() && !index_rebuilt && broken.is_empty();
     Ok(Recovered { queues_compared: broken, queues_repaired: repaired, index_rebuilt, frame_holds })
 }

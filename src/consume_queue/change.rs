@@ -368,7 +368,7 @@ impl ConsumeQueue {
 
 /// Can so many messages of a queue have been lost with so many bytes of the log? Else the record behind them is forged, or
 /// damaged where it has no checksum.
-pub(crate) fn can_be_lost(messages: u64, bytes: u64, is_batch: bool) -> bool {
+fn can_be_lost(messages: u64, bytes: u64, is_batch: bool) -> bool {
     messages <= MAX_GAP && (is_batch || messages <= bytes / LEAST_RECORD_BYTES)
 }
 

@@ -15,7 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use change::{can_be_lost, sync_queues};
+pub(crate) use change::sync_queues;
 pub(crate) use entry_files::QueueSizes;
 pub use queue::{ConsumeQueue, QueueItem, TimeBound};
 pub(crate) use table::QueueTable;

@@ -114,6 +114,12 @@ impl DerivedFile {
         Ok(read(side)?.map(|(derived, place)| (Self { side: side.clone(), place }, derived)))
     }
 
+    /// Removes the file, if there is one, durably.
+    pub(crate) fn remove(side: &SideFolder) -> Result<()> {
+        side.storage.remove_file(&side.path.join(DERIVED))?;
+        side.storage.sync_dir(&side.path)
+    }
+
     /// Adds a frame, durably; what it says must be durable already. Compacts the file when it has doubled.
     ///
     /// After an error the frames before still count, and the same or a later frame may be given again.

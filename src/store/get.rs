@@ -236,9 +236,9 @@ impl Shared {
                 let missing = result.messages.is_empty() && scanned == 0;
                 if missing {
                     result.status = GetStatus::OffsetFoundNull;
-                    // As RocketMQ: on with the next file of the queue.
+                    // As RocketMQ: on with the next file of the queue. Not behind the end, where a message may come.
                     let per_file = u64::from(self.format.queue_file_entries);
-                    result.next = result.next + (per_file - result.next.get() % per_file);
+                    result.next = (result.next + (per_file - result.next.get() % per_file)).min(result.range.end);
                 }
                 break;
             }

@@ -52,6 +52,9 @@ impl MessageStore {
         // What no frame knows would be dispatched again after a crash, and then the records must still be there: a queue
         // that loses its last ones would give its offsets out twice.
         let covered = shared.checkpointer.cover(offset);
+        if covered.as_ref().is_err_and(|error| !error.is_disk_full()) {
+            return covered.map(|()| 0);
+        }
         let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()))?;
         if deleted == 0 {
             covered?;

@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 
 use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::record::SysFlag;
-use mqlog::{FlushPolicy, LogOffset, Message, MessageStore, QueueOffset};
+use mqlog::{
+    Drive, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter,
+};
 
-use crate::common::{copy_dir, copy_file, fast_dir};
-use crate::stores::options;
+use crate::common::{check_content, copy_dir, copy_file, fast_dir, files_below};
+use crate::stores;
+
+/// Nothing happens beside what a test does.
+fn options(root: &Path) -> StoreOptions {
+    stores::options(root).drive(Drive::Manual)
+}
 
 fn range(store: &MessageStore, topic: &str) -> Range<u64> {
     let range = store.queue(topic, 0).range().unwrap();
@@ -108,6 +115,30 @@ fn a_queue_without_records_keeps_its_end_whatever_happens_to_its_file() {
     }
 }
 
+/// The messages at a queue's end were damaged in the log, and its file was lost: the end that the checkpoint knew was kept,
+/// and a reader at the lost messages was sent behind it, past the next message.
+#[test]
+fn a_reader_at_lost_messages_goes_on_at_the_end() {
+    let dir = fast_dir();
+    let store = MessageStore::open(options(dir.path())).unwrap();
+    put(&store, "t", 4, b"");
+    let lost: Vec<_> = (0..2).map(|_| store.put(Message::new("t")).unwrap()).collect();
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut log = fs::read(&path).unwrap();
+    log[lost[0].log_offset.get() as usize + 4..][..4].fill(9);
+    log[lost[1].log_offset.get() as usize + 4..][..4].fill(9);
+    fs::write(path, log).unwrap();
+    fs::remove_file(dir.path().join("consumequeue/t/0/00000000000000000000")).unwrap();
+    let store = MessageStore::open(options(dir.path()).recovery(RecoveryMode::Salvage)).unwrap();
+    let get = |from: QueueOffset| store.get("t", 0, from, GetLimits::default(), &TagFilter::all()).unwrap();
+    assert_eq!(range(&store, "t"), 0..6);
+    let next = get(QueueOffset::new(4)).next;
+    put(&store, "t", 1, b"next");
+    let got = get(next);
+    assert_eq!((got.messages.len(), got.messages[0].queue_offset()), (1, QueueOffset::new(6)));
+}
+
 /// A killed store got an older copy of `derived`, from before messages that were deleted since: their queue went back to
 /// where it was then.
 #[test]
@@ -170,4 +201,25 @@ fn queues_begin_with_the_log_when_its_first_file_was_removed() {
         assert_eq!(offsets(&store, "t"), range.collect::<Vec<_>>());
         store.close().unwrap();
     }
+}
+
+/// The checkpoint of a log that had lost its last file was not believed, but stayed on the disk: when the log had grown past
+/// it and the store was killed, the next opening took it for its own.
+#[test]
+fn a_checkpoint_beyond_a_salvaged_log_does_not_come_back() {
+    let dir = fast_dir();
+    let root = dir.path().join("store");
+    let salvage = |root: &Path| MessageStore::open(options(root).recovery(RecoveryMode::Salvage)).unwrap();
+    let store = MessageStore::open(options(&root)).unwrap();
+    put(&store, "t", 200, &[1; 150]);
+    store.close().unwrap();
+    let last = files_below(&root.join("commitlog")).pop().unwrap();
+    fs::remove_file(last).unwrap();
+    let store = salvage(&root);
+    put(&store, "t", 150, &[2; 100]);
+    put(&store, "new", 150, &[2; 100]);
+    store.flush().unwrap();
+    let content = check_content(&store);
+    let again = salvage(&killed(&root, dir.path()));
+    assert!(check_content(&again) == content);
 }
