@@ -694,6 +694,21 @@ fn files_deleted_after_the_checkpoint_need_no_rebuild() {
     assert_eq!(again.range(), at(8)..at(20));
 }
 
+/// A checkpoint with a right checksum named more entries than the files of a batch queue hold: whoever wrote the next one
+/// looked for a file that was not there. Found by fuzzing.
+#[test]
+fn a_checkpoint_with_more_entries_than_the_files_hold_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = batch_queue(dir.path());
+    let batch = BatchEntry { log_offset: 0, record_bytes: 100, tags_code: 0, store_ms: 0, base: 0, count: 2 };
+    queue.append_batch(&batch).unwrap();
+    let state = checkpoint(&queue);
+    for (entries, is_right) in [(1, true), (u64::from(PER_FILE), true), (u64::from(PER_FILE) + 1, false)] {
+        let lied = QueueState { entries, ..state.clone() };
+        assert_eq!(batch_queue(dir.path()).restore(&lied, true, LogOffset::ZERO).unwrap(), is_right);
+    }
+}
+
 #[test]
 fn a_changed_file_is_not_the_one_of_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();

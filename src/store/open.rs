@@ -29,6 +29,8 @@ use crate::side::{Derived, DerivedFile, StoreFormat, has_abort};
 /// Topics longer than this need V2 records.
 const TOPIC_BYTES: usize = 127;
 const LONG_TOPIC_BYTES: usize = 255;
+/// How often an opening for reading tries again where a file goes in this moment.
+const READ_ONLY_TRIES: usize = 16;
 
 impl MessageStore {
     /// Opens the store in the options' folder; makes it if there is none. Returns when everything that was durable is
@@ -64,10 +66,9 @@ impl MessageStore {
         let overlay = || Storage::new(Arc::new(OverlayDisk::new(Arc::clone(&options.disk))));
         if options.read_only {
             // Between the listing of a file and its opening, a writer beside this may have deleted it.
-            let open = || open_with(&options, overlay(), true);
-            let again =
-                |opened: Result<Self>| opened.or_else(|error| if error.is_missing() { open() } else { Err(error) });
-            return again(again(again(open())));
+            let mut tries = (1..READ_ONLY_TRIES).map(|_| open_with(&options, overlay(), true));
+            let lasts = |opened: &Result<Self>| !opened.as_ref().is_err_and(Error::is_missing);
+            return tries.find(lasts).unwrap_or_else(|| open_with(&options, overlay(), true));
         }
         match open_with(&options, real, false) {
             Err(Error::Corrupt(_)) if options.recovery == RecoveryMode::ReadOnly => {
