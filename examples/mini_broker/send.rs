@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process;
 
-use mqlog::format::batch::batch_items;
+use mqlog::format::batch::{batch_count, batch_items};
 use mqlog::format::message_id::UniqueId;
 use mqlog::format::properties::{CLUSTER, DELAY, INNER_MULTI_DISPATCH, Properties, UNIQ_KEY};
 use mqlog::format::record::SysFlag;
@@ -78,8 +78,10 @@ impl Broker {
     pub(crate) fn would_wait(&self, request: &Request<'_>) -> bool {
         let record_bytes = match request.code {
             ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 => request.frame.len() + ADDED_BYTES,
-            // Each message of a batch becomes a record; short ones become several times as long.
-            ask::SEND_BATCH_MESSAGE => 4 * request.frame.len() + ADDED_BYTES,
+            // Each message of a batch becomes a record. One that is no batch is refused without waiting.
+            ask::SEND_BATCH_MESSAGE => {
+                request.frame.len() + batch_count(request.body, usize::MAX).unwrap_or_default() * ADDED_BYTES
+            }
             _ => return false,
         };
         self.store.would_wait(record_bytes as u64)

@@ -54,6 +54,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Opens something; where no descriptor is left, those of the queues are given up first.
+    fn with_descriptor(&self, open: impl Fn() -> Result<File>) -> Result<File> {
+        match open() {
+            Err(error) if error.may_pass() && !error.is_disk_full() => {
+                lock(&self.handles).files.clear();
+                open()
+            }
+            opened => opened,
+        }
+    }
+}
+
 /// Open files; when there are too many, the one used longest ago is closed.
 #[derive(Debug, Default)]
 struct Handles {
@@ -157,7 +170,7 @@ impl EntryFiles {
             }
             handles.removed
         };
-        let open = |mode| self.shared.storage.open(&self.path(file), mode);
+        let open = |mode| self.shared.with_descriptor(|| self.shared.storage.open(&self.path(file), mode));
         let file = match open(OpenMode::ReadWrite) {
             Err(error) if is_forbidden(&error) => open(OpenMode::Read)?,
             opened => opened?,
@@ -178,7 +191,7 @@ impl EntryFiles {
         let storage = &self.shared.storage;
         storage.create_dir_all(&self.shared.new_dir)?;
         let temporary = self.shared.new_dir.join(format!("queue-{}-{file}", self.number));
-        storage.open(&temporary, OpenMode::Create)?.set_len(self.file_bytes())?;
+        self.shared.with_descriptor(|| storage.open(&temporary, OpenMode::Create))?.set_len(self.file_bytes())?;
         storage.create_dir_all(&self.dir())?;
         storage.rename(&temporary, &self.path(file))
     }

@@ -707,6 +707,11 @@ fn a_checkpoint_with_more_entries_than_the_files_hold_is_not_believed() {
         let lied = QueueState { entries, ..state.clone() };
         assert_eq!(batch_queue(dir.path()).restore(&lied, true, LogOffset::ZERO).unwrap(), is_right);
     }
+    // Or more messages than the entries have.
+    let queue = batch_queue(dir.path());
+    assert!(queue.restore(&QueueState { next: at(5), ..state }, true, LogOffset::ZERO).unwrap());
+    let later = BatchEntry { log_offset: 100, base: 2, ..batch };
+    assert!(matches!(queue.append_batch(&later), Err(Error::OutOfOrder { .. })));
 }
 
 #[test]
