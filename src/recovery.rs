@@ -13,7 +13,7 @@ use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, na
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, DerivedFile, FileState, Frame, QueueState, SideFolder};
+use crate::side::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState, SideFolder};
 
 /// The parts that are put right.
 #[derive(Debug)]
@@ -110,14 +110,14 @@ pub(crate) fn recover(
         // Nothing of queues and index can be relied on.
         stamp_checkpoint(&parts.side, 0)?;
     }
-    if index_rebuilt {
-        index.clear()?;
-    }
     match derived {
-        Some(derived) if !broken.is_empty() => parts.distrust(derived, &broken)?,
+        Some(derived) if index_rebuilt || !broken.is_empty() => parts.distrust(derived, &broken, index_rebuilt)?,
         Some(_) => {}
         // What does not fit the log now may seem to fit it when it has grown.
         None => DerivedFile::remove(&parts.side)?,
+    }
+    if index_rebuilt {
+        index.clear()?;
     }
     let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
     dispatcher.begin(DispatchCursor { at, store_ms });
@@ -152,15 +152,18 @@ pub(crate) fn recover(
 }
 
 impl Parts {
-    /// Takes back, durably, what the last frame says of some queues: a repair that is killed leaves something else. How
-    /// far they went stays, for queues whose records are gone.
-    fn distrust(&self, derived: &Derived, queues: &Names) -> Result<()> {
+    /// Takes back, durably, what the last frame says of some queues, or of the index: a repair that is killed leaves
+    /// something else. How far the queues went stays, for those whose records are gone.
+    fn distrust(&self, derived: &Derived, queues: &Names, with_index: bool) -> Result<()> {
         let Some((mut file, _)) = DerivedFile::open(&self.side)? else { return Ok(()) };
         let unlike = FileState { base: 0, bytes: 0, modified_ns: 0 };
         let states = queues.iter().filter_map(|name| derived.queues.get(name));
         let queues = states.map(|state| QueueState { files: vec![unlike], ..state.clone() }).collect();
-        let Derived { log_offset, store_ms, log_start, ref index, .. } = *derived;
-        file.append(&Frame { log_offset, store_ms, log_start, queues, index: index.clone() })
+        // No index file has this name.
+        let none = IndexState { name: 0, next_entry: 0, bytes: 0, modified_ns: 0 };
+        let index = if with_index { vec![none] } else { derived.index.clone() };
+        let Derived { log_offset, store_ms, log_start, .. } = *derived;
+        file.append(&Frame { log_offset, store_ms, log_start, queues, index })
     }
 
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.

@@ -144,10 +144,8 @@ impl SideFolder {
     /// of it to be believed.
     pub(crate) fn clear(&self) -> Result<()> {
         for name in [DERIVED, WATERMARK, FORMAT] {
-            for path in [self.path.join(name), self.path.join(format!("{name}.tmp"))] {
-                self.set_aside(&path, false)?;
-                self.storage.remove_file(&path)?;
-            }
+            self.remove(name)?;
+            self.remove(&format!("{name}.tmp"))?;
         }
         self.empty_new()?;
         if self.storage.info(&self.path)?.is_some() { self.storage.sync_dir(&self.path) } else { Ok(()) }
@@ -191,7 +189,16 @@ impl SideFolder {
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         self.set_aside(&path, false)?;
+        self.set_aside(&self.path.join(format!("{name}.tmp")), false)?;
         self.storage.replace(&path, bytes)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        self.set_aside(&path, false)?;
+        // A folder that could not be set aside is no file of ours.
+        let is_file = self.storage.info(&path)?.is_some_and(|info| !info.is_dir);
+        if is_file { self.storage.remove_file(&path) } else { Ok(()) }
     }
 
     /// Gives a folder that has the name of a file of ours, or a file that has a folder's, another name: it is none of

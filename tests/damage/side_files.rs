@@ -29,8 +29,14 @@ fn each_file_of_the_side_folder_may_be_damaged() {
 fn what_is_of_the_wrong_kind_counts_as_missing() {
     for end in [End::Closed, End::Killed] {
         let base = Base::make(end);
-        for name in ["mqlog", "mqlog/new", "mqlog/cut", "mqlog/format", "mqlog/watermark", "mqlog/derived"] {
+        let names =
+            ["mqlog", "mqlog/new", "mqlog/cut", "mqlog/format", "mqlog/watermark", "mqlog/derived", "mqlog/format.tmp"];
+        for name in names {
             for (read_only, is_foreign) in [(true, false), (false, false), (false, true)] {
+                if read_only && name.ends_with(".tmp") {
+                    // It writes no file there, but in memory under the same name.
+                    continue;
+                }
                 let patient = base.patient();
                 let path = patient.path(name);
                 let is_dir = path.is_dir();
@@ -39,7 +45,8 @@ fn what_is_of_the_wrong_kind_counts_as_missing() {
                     fs::write(&path, "kept").unwrap();
                     patient.path(format!("{name}.stray"))
                 } else {
-                    fs::remove_file(&path).unwrap();
+                    // One of them is not there.
+                    let _ = fs::remove_file(&path);
                     fs::create_dir(&path).unwrap();
                     fs::write(path.join("kept"), "kept").unwrap();
                     patient.path(format!("{name}.stray/kept"))
