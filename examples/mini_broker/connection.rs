@@ -172,8 +172,13 @@ impl Connection {
 
     /// Is there nothing to be expected from it any more: nothing moves, or a frame takes too long?
     pub(crate) fn is_dead(&self, now: Instant, (max_idle, max_frame): (Duration, Duration)) -> bool {
-        let is_late = |begun| now.saturating_duration_since(begun) > max_frame;
+        let is_late = |begun| now.saturating_duration_since(begun) > max_frame && !self.peer.must_wait();
         now.saturating_duration_since(self.moved) > max_idle || self.begun.is_some_and(is_late)
+    }
+
+    /// Nothing is read from it now, so its frame takes no time.
+    pub(crate) fn excuse(&mut self) {
+        self.begun = self.begun.map(|_| Instant::now());
     }
 
     /// Writes what was left for the peer, as far as the socket takes it. Returns whether all is written.

@@ -274,6 +274,7 @@ impl EventLoop {
             let peer = Arc::clone(&connection.peer);
             if peer.must_wait() {
                 // It comes back when enough is written, durable, or appended.
+                connection.excuse();
                 continue;
             }
             peer.await_output();

@@ -85,6 +85,9 @@ fn run(broker: &Broker, config: &Config) {
     loop {
         let asked = broker.saver.next(due);
         let saved = save(TOPICS_FILE, config, broker.topics.take_changed(), || broker.topics.put_back());
+        if saved.is_ok() {
+            broker.topics.saved();
+        }
         for (peer, opaque) in asked.waiting {
             let answer = match &saved {
                 Ok(()) => Answer::ok(),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::Answer;
 use crate::broker::{BROKER_NAME, Broker, CLUSTER_NAME, Call, Outcome, Reply, now_ms};
 use crate::codes::say;
+use crate::peer::lock;
 use crate::request::Refusal;
 
 /// Bits of a permission.
@@ -51,6 +52,9 @@ pub(crate) struct Topic {
     filter_type: String,
     #[serde(default)]
     attributes: Map<String, Value>,
+    /// How many queues the file knows, where that may be less.
+    #[serde(skip)]
+    durable_queues: Option<i32>,
 }
 
 fn single_tag() -> String {
@@ -81,6 +85,7 @@ impl Topic {
             is_ordered: false,
             filter_type: single_tag(),
             attributes: Map::new(),
+            durable_queues: None,
         }
     }
 
@@ -88,9 +93,10 @@ impl Topic {
         self.permission & READ != 0
     }
 
-    /// The number of queues that can be named in a send.
+    /// The number of queues that can be named in a send: of a topic that got more, those that the file has.
     pub(crate) fn queues(&self) -> i32 {
-        self.read_queues.max(self.write_queues)
+        let queues = self.read_queues.max(self.write_queues);
+        self.durable_queues.map_or(queues, |durable| queues.min(durable))
     }
 
     fn to_json(&self, name: &str) -> Value {
@@ -109,6 +115,8 @@ pub(crate) struct Topics {
     /// Counts changes, as RocketMQ's data version does.
     changes: AtomicU64,
     is_changed: AtomicBool,
+    /// How many queues each topic has in the text that was taken last.
+    taken: Mutex<Vec<(String, i32)>>,
     max_count: usize,
 }
 
@@ -124,7 +132,7 @@ impl Topics {
             add(name, 1, READ | WRITE);
         }
         let (changes, is_changed) = (AtomicU64::new(0), AtomicBool::new(true));
-        Self { table: RwLock::new(table), changes, is_changed, max_count }
+        Self { table: RwLock::new(table), changes, is_changed, taken: Mutex::default(), max_count }
     }
 
     /// Adds what the file has, and the queues that the store has of topics that are not in the file.
@@ -183,7 +191,10 @@ impl Topics {
         if table.len() >= self.max_count && !table.contains_key(name) {
             return Err(Refusal::new(say::SYSTEM_ERROR, format!("there are {} topics already", self.max_count)));
         }
-        table.insert(name.to_owned(), topic);
+        // A topic that is not in the file gets its queues from the store; one that is there has those of the file after a
+        // kill, and what is in others could not be pulled.
+        let durable_queues = table.get(name).map(Topic::queues);
+        table.insert(name.to_owned(), Topic { durable_queues, ..topic });
         drop(table);
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.is_changed.store(true, Ordering::Release);
@@ -195,11 +206,26 @@ impl Topics {
         if !self.is_changed.swap(false, Ordering::AcqRel) {
             return None;
         }
+        let table = self.read();
         let topics: Map<String, Value> =
-            self.read().iter().map(|(name, topic)| (name.clone(), topic.to_json(name))).collect();
+            table.iter().map(|(name, topic)| (name.clone(), topic.to_json(name))).collect();
+        let queues = |topic: &Topic| topic.read_queues.max(topic.write_queues);
+        let changed = table.iter().filter(|(_, topic)| topic.durable_queues.is_some());
+        *lock(&self.taken) = changed.map(|(name, topic)| (name.clone(), queues(topic))).collect();
+        drop(table);
         let counter = self.changes.load(Ordering::Relaxed);
         let version = json!({"counter": counter, "stateVersion": 0, "timestamp": now_ms()});
         Some(format!("{:#}", json!({"dataVersion": version, "topicConfigTable": topics})))
+    }
+
+    /// What was taken is written: the queues in it can be used.
+    pub(crate) fn saved(&self) {
+        let mut table = self.write();
+        for (name, queues) in std::mem::take(&mut *lock(&self.taken)) {
+            if let Some(topic) = table.get_mut(&name) {
+                topic.durable_queues = Some(queues);
+            }
+        }
     }
 
     /// What was taken could not be written.
@@ -323,6 +349,22 @@ mod tests {
         assert_eq!(again.get("a"), topics.get("a"));
         assert_eq!(again.get("found").map(|topic| topic.queues()), Some(4));
         assert_eq!(again.get("large").map(|topic| (topic.read_queues, topic.write_queues)), Some((10, 4)));
+    }
+
+    /// A message in a queue that the file did not know yet could not be pulled after a kill.
+    #[test]
+    fn new_queues_of_a_topic_are_there_when_the_file_has_them() {
+        let topics = Topics::new(100);
+        topics.for_send("a", Some(AUTO_CREATE), 4).unwrap();
+        let queues = || topics.get("a").unwrap().queues();
+        for (count, before) in [(8, 4), (2, 2), (6, 2)] {
+            topics.add("a", Topic::new(count, READ | WRITE)).unwrap();
+            assert_eq!(queues(), before);
+            topics.take_changed().unwrap();
+            assert_eq!(queues(), before);
+            topics.saved();
+            assert_eq!(queues(), count);
+        }
     }
 
     #[test]
