@@ -184,12 +184,14 @@ impl Error {
 
     /// Does this pass by itself, so that background work keeps its place and tries again: a full disk, or no descriptor?
     pub(crate) fn may_pass(&self) -> bool {
+        self.is_disk_full() || self.lacks_descriptor()
+    }
+
+    /// Is there no free descriptor?
+    pub(crate) fn lacks_descriptor(&self) -> bool {
         // ENFILE and EMFILE have no `ErrorKind`.
         let is_short = |code| cfg!(unix) && matches!(code, 23 | 24);
-        match self {
-            Self::Io { source, .. } => source.raw_os_error().is_some_and(is_short),
-            other => other.is_disk_full(),
-        }
+        matches!(self, Self::Io { source, .. } if source.raw_os_error().is_some_and(is_short))
     }
 
     /// Wraps the failure that stops the log for good; a poisoned error stays as it is.

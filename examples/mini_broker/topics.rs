@@ -95,8 +95,11 @@ impl Topic {
 
     /// The number of queues that can be named in a send: of a topic that got more, those that the file has.
     pub(crate) fn queues(&self) -> i32 {
-        let queues = self.read_queues.max(self.write_queues);
-        self.durable_queues.map_or(queues, |durable| queues.min(durable))
+        self.durable_queues.map_or(self.all_queues(), |durable| self.all_queues().min(durable))
+    }
+
+    fn all_queues(&self) -> i32 {
+        self.read_queues.max(self.write_queues)
     }
 
     fn to_json(&self, name: &str) -> Value {
@@ -209,9 +212,8 @@ impl Topics {
         let table = self.read();
         let topics: Map<String, Value> =
             table.iter().map(|(name, topic)| (name.clone(), topic.to_json(name))).collect();
-        let queues = |topic: &Topic| topic.read_queues.max(topic.write_queues);
         let changed = table.iter().filter(|(_, topic)| topic.durable_queues.is_some());
-        *lock(&self.taken) = changed.map(|(name, topic)| (name.clone(), queues(topic))).collect();
+        *lock(&self.taken) = changed.map(|(name, topic)| (name.clone(), topic.all_queues())).collect();
         drop(table);
         let counter = self.changes.load(Ordering::Relaxed);
         let version = json!({"counter": counter, "stateVersion": 0, "timestamp": now_ms()});

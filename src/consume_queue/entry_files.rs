@@ -52,13 +52,11 @@ impl Shared {
         let (sync_turn, numbers) = (Mutex::default(), AtomicU32::default());
         Ok(Arc::new(Self { storage, root, new_dir, sizes, handles, sync_turn, numbers }))
     }
-}
 
-impl Shared {
     /// Opens something; where no descriptor is left, those of the queues are given up first.
     fn with_descriptor(&self, open: impl Fn() -> Result<File>) -> Result<File> {
         match open() {
-            Err(error) if error.may_pass() && !error.is_disk_full() => {
+            Err(error) if error.lacks_descriptor() => {
                 lock(&self.handles).files.clear();
                 open()
             }

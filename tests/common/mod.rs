@@ -9,13 +9,24 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::record::{SysFlag, Transaction};
-use mqlog::{LogOffset, MessageStore, MessageView, QueueOffset, ScanItem, StoreOptions};
+use mqlog::{LogOffset, Message, MessageStore, MessageView, QueueOffset, ScanItem, StoreOptions};
 
 /// Files so small that log, queues and index roll often.
 pub(crate) fn small(root: &Path) -> StoreOptions {
     let options = StoreOptions::new(root).log_file_bytes(16 * 1024).queue_file_entries(16);
     options.batch_queue_file_entries(8).index_slots(32).index_entries(128)
+}
+
+/// An inner batch: one record that holds so many messages, all with this body.
+pub(crate) fn inner_batch<'a>(topic: &'a str, count: u64, body: &[u8]) -> Message<'a> {
+    let mut bodies = Vec::new();
+    for _ in 0..count {
+        push_batch_item(&mut bodies, &BatchItem { flag: 0, body, properties: b"" });
+    }
+    let message = Message::new(topic).property("INNER_NUM", count.to_string()).owned_body(bodies);
+    message.sys_flag(SysFlag::INNER_BATCH)
 }
 
 /// Numbers that look random and are the same in every run.

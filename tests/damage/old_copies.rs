@@ -4,14 +4,12 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mqlog::format::batch::{BatchItem, push_batch_item};
-use mqlog::format::record::SysFlag;
 use mqlog::{
     Drive, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter,
 };
 
 use crate::common::{check_content, copy_dir, copy_file, fast_dir, files_below};
-use crate::stores;
+use crate::stores::{self, put_inner_batch};
 
 /// Nothing happens beside what a test does.
 fn options(root: &Path) -> StoreOptions {
@@ -38,13 +36,6 @@ fn put(store: &MessageStore, topic: &str, count: u64, body: &[u8]) {
 fn delete_what_is_there(store: &MessageStore) {
     put(store, "new", 300, &[1; 200]);
     assert!(store.delete_before(store.flush().unwrap()).unwrap() > 2);
-}
-
-fn put_inner_batch(store: &MessageStore, count: u64) {
-    let mut body = Vec::new();
-    (0..count).for_each(|_| push_batch_item(&mut body, &BatchItem { flag: 0, body: b"i", properties: b"" }));
-    let message = Message::new("batches").property("INNER_NUM", count.to_string()).owned_body(body);
-    store.put(message.sys_flag(SysFlag::INNER_BATCH)).unwrap();
 }
 
 /// A copy of an open store, as a kill leaves it.
@@ -167,9 +158,13 @@ fn a_kill_after_a_repair_does_not_bring_the_old_checkpoint_back() {
         let dir = fast_dir();
         let root = dir.path().join("store");
         let store = MessageStore::open(options(&root)).unwrap();
-        [2, 3].iter().for_each(|count| put_inner_batch(&store, *count));
+        for count in [2, 3] {
+            put_inner_batch(&store, count);
+        }
         put(&store, "fill", 300, &[1; 200]);
-        [2, 3].iter().for_each(|count| put_inner_batch(&store, *count));
+        for count in [2, 3] {
+            put_inner_batch(&store, count);
+        }
         assert!(store.delete_before(store.flush().unwrap()).unwrap() > 2);
         store.close().unwrap();
         let file = root.join("batchconsumequeue/batches/0/00000000000000000000");

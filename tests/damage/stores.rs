@@ -4,11 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::record::SysFlag;
 use mqlog::{Drive, FlushPolicy, Message, MessageStore, StoreOptions};
 
-use crate::common::{Content, check_store, copy_dir, fast_dir, files_below, small};
+use crate::common::{Content, check_store, copy_dir, fast_dir, files_below, inner_batch, small};
 
 /// How the last session of a store ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,11 +164,6 @@ pub(crate) fn put_session(store: &MessageStore, session: u64) {
     store.put_batch(&batch).unwrap();
 }
 
-fn put_inner_batch(store: &MessageStore, count: u64) -> mqlog::Appended {
-    let mut body = Vec::new();
-    for _ in 0..count {
-        push_batch_item(&mut body, &BatchItem { flag: 0, body: b"inner", properties: b"" });
-    }
-    let message = Message::new("batches").property("INNER_NUM", count.to_string()).owned_body(body);
-    store.put(message.sys_flag(SysFlag::INNER_BATCH)).unwrap()
+pub(crate) fn put_inner_batch(store: &MessageStore, count: u64) -> mqlog::Appended {
+    store.put(inner_batch("batches", count, b"inner")).unwrap()
 }

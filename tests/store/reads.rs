@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqlog::format::batch::{BatchItem, push_batch_item};
 use mqlog::format::queue_entry::BatchEntry;
 use mqlog::format::record::SysFlag;
 use mqlog::{Clock, Error, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
 
-use crate::common::{check_store, fast_dir, small};
+use crate::common::{check_store, fast_dir, inner_batch, small};
 use crate::{bodies, get, open, put_many};
 
 /// A clock that stands until it is set.
@@ -103,14 +102,7 @@ fn a_filter_compares_the_tag_and_not_only_its_hash() {
 fn inner_batches_fill_batch_queues() {
     let dir = fast_dir();
     let store = open(dir.path());
-    let put = |count: u64| {
-        let mut body = Vec::new();
-        for _ in 0..count {
-            push_batch_item(&mut body, &BatchItem { flag: 0, body: b"inner", properties: b"" });
-        }
-        let message = Message::new("b").property("INNER_NUM", count.to_string()).owned_body(body);
-        store.put(message.sys_flag(SysFlag::INNER_BATCH)).unwrap().queue_offset.get()
-    };
+    let put = |count| store.put(inner_batch("b", count, b"inner")).unwrap().queue_offset.get();
     let counts = [1, 3, 2, 5, 1, 1, 4, 2, 9, 3, 1, 7, 2, 2, 2, 1, 8, 3, 3];
     let mut next = 0;
     for count in counts {
@@ -123,10 +115,7 @@ fn inner_batches_fill_batch_queues() {
     assert_eq!((inside.messages.len(), inside.messages[0].queue_offset().get()), (counts.len() - 1, 1));
     assert_eq!(get(&store, "b", 0, next, "*").status, GetStatus::OffsetOverflowOne);
     assert!(store.put(Message::new("t")).is_ok());
-    let mixed = Message::new("t").property("INNER_NUM", "1").sys_flag(SysFlag::INNER_BATCH);
-    let mut body = Vec::new();
-    push_batch_item(&mut body, &BatchItem { flag: 0, body: b"", properties: b"" });
-    assert!(store.put(mixed.owned_body(body)).is_err(), "the topic has an ordinary queue");
+    assert!(store.put(inner_batch("t", 1, b"")).is_err(), "the topic has an ordinary queue");
     check_store(&store);
     store.close().unwrap();
     check_store(&open(dir.path()));
@@ -137,10 +126,7 @@ fn inner_batches_fill_batch_queues() {
 fn a_refused_inner_batch_decides_nothing_about_its_topic() {
     let dir = fast_dir();
     let store = open(dir.path());
-    let mut body = Vec::new();
-    push_batch_item(&mut body, &BatchItem { flag: 0, body: &[1; 20_000], properties: b"" });
-    let message = Message::new("b").property("INNER_NUM", "1").owned_body(body).sys_flag(SysFlag::INNER_BATCH);
-    assert!(matches!(store.put(message), Err(Error::TooLarge { .. })));
+    assert!(matches!(store.put(inner_batch("b", 1, &[1; 20_000])), Err(Error::TooLarge { .. })));
     store.put(Message::new("b")).unwrap();
     assert_eq!(get(&store, "b", 0, 0, "*").messages.len(), 1);
     assert!(dir.path().join("consumequeue/b/0").exists() && !dir.path().join("batchconsumequeue").exists());
@@ -153,10 +139,7 @@ fn batches_out_of_order_are_put_right_by_who_reads_them() {
     let dir = fast_dir();
     let store = open(dir.path());
     for count in [1, 3, 2, 4] {
-        let mut body = Vec::new();
-        (0..count).for_each(|_| push_batch_item(&mut body, &BatchItem { flag: 0, body: b"", properties: b"" }));
-        let message = Message::new("b").property("INNER_NUM", count.to_string()).owned_body(body);
-        store.put(message.sys_flag(SysFlag::INNER_BATCH)).unwrap();
+        store.put(inner_batch("b", count, b"")).unwrap();
     }
     assert_eq!(get(&store, "b", 0, 0, "*").messages.len(), 4);
     let path = dir.path().join("batchconsumequeue/b/0/00000000000000000000");
@@ -298,9 +281,6 @@ fn arrivals_are_told_by_queue_after_they_can_be_read() {
         assert!(arrived.into_iter().any(|arrival| arrival == (topic.to_owned(), queue_id)));
         assert!(store.queue(topic, queue_id).range().unwrap().end > put.queue_offset);
     }
-    let mut body = Vec::new();
-    push_batch_item(&mut body, &BatchItem { flag: 0, body: b"b", properties: b"" });
-    let inner = Message::new("c").sys_flag(SysFlag::INNER_BATCH).property("INNER_NUM", "1").owned_body(body);
-    store.put(inner).unwrap();
+    store.put(inner_batch("c", 1, b"b")).unwrap();
     assert_eq!(arrivals.recv_timeout(Duration::from_secs(20)), Ok(("c".to_owned(), 0)));
 }
