@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, TryLockError, Weak};
+use std::thread;
 
 use super::place::{Group, Place, Placing, Sink};
 use super::read::{Checks, ReadMode, Rules};
@@ -34,8 +35,13 @@ const LAST_STEP_BYTES: u64 = 64 * 1024 * 1024;
 const LAST_ZEROED_STEP_BYTES: u64 = 4 * 1024 * 1024;
 /// How often the lock is tried before the thread sleeps for it.
 const LOCK_TRIES: u32 = if cfg!(loom) { 1 } else { 40 };
-/// Pages are touched this far ahead of the writer.
+/// The longest pause between two tries. Who has the lock for longer than that has lost its core, and is left one.
+const LONGEST_PAUSE: u32 = 1024;
+/// Pages are touched this far ahead of the writer, a piece at a time.
 const POPULATE_BYTES: u64 = 4 * 1024 * 1024;
+const POPULATE_PIECE_BYTES: u64 = 256 * 1024;
+/// Where the pages that were touched end this close to the tail, the preparing task was not fast enough.
+const POPULATE_LEAST_BYTES: u64 = 64 * 1024;
 
 /// Files that are no longer part of the log.
 #[derive(Debug, Default)]
@@ -158,6 +164,7 @@ impl CommitLog {
         if unit.len() as u64 > limit {
             return Err(Error::TooLarge { field: "record", value: unit.len() as u64, limit });
         }
+        shared.help_populate()?;
         loop {
             let mut place = shared.lock_place()?;
             shared.check()?;
@@ -215,18 +222,20 @@ impl Shared {
         Rules { crc_from: self.crc_from, checks, mapped_from, piece_bytes }
     }
 
-    /// Takes the log lock: with growing pauses first, since it is held for less than a microsecond.
+    /// Takes the log lock, which is held for less than a microsecond: tries with growing pauses, then with its core
+    /// left to others, then sleeps.
     pub(super) fn lock_place(&self) -> Result<MutexGuard<'_, Place>> {
         let mut pause = 16;
         for _ in 0..LOCK_TRIES {
             match self.place.try_lock() {
                 Ok(place) => return Ok(place),
                 Err(TryLockError::Poisoned(_)) => return Err(self.poison_after_panic()),
+                Err(TryLockError::WouldBlock) if pause > LONGEST_PAUSE => thread::yield_now(),
                 Err(TryLockError::WouldBlock) => {
                     for _ in 0..pause {
                         std::hint::spin_loop();
                     }
-                    pause = (pause * 2).min(1024);
+                    pause *= 2;
                 }
             }
         }
@@ -289,22 +298,38 @@ impl Shared {
         if wants_file {
             self.prepare_file()?;
         }
-        self.populate(tail);
+        for _ in 0..POPULATE_BYTES / POPULATE_PIECE_BYTES {
+            self.populate(POPULATE_BYTES)?;
+        }
         Ok(Pumped::Idle(None))
     }
 
-    /// Touches pages ahead of the writer, so that an append does not wait for each of them.
-    fn populate(&self, tail: u64) {
+    /// Touches the next piece of pages, unless those are touched that lie less than `ahead` before the writer: under
+    /// the log lock an append would wait for each, and all others with it.
+    fn populate(&self, ahead: u64) -> Result<()> {
         if self.grouped {
-            return;
+            return Ok(());
         }
-        let allocated = self.lock_place().map_or(0, |place| place.allocated);
-        let start = self.populated.load(Ordering::Relaxed).max(tail);
-        let end = (tail + POPULATE_BYTES).min(allocated);
-        let Some(file) = self.files.find(start).filter(|_| start < end) else { return };
-        let end = end.min(file.end());
-        file.populate(start - file.base()..end - file.base());
-        self.populated.store(end, Ordering::Relaxed);
+        let (tail, allocated) = {
+            let place = self.lock_place()?;
+            (place.tail, place.allocated)
+        };
+        let done = self.populated.load(Ordering::Relaxed);
+        let start = done.max(tail);
+        let Some(file) = self.files.find(start).filter(|_| start < allocated.min(tail + ahead)) else { return Ok(()) };
+        let end = (start + POPULATE_PIECE_BYTES).min(allocated).min(file.end());
+        // The piece is this thread's now: another one that comes meanwhile takes the next.
+        if self.populated.compare_exchange(done, end, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            file.populate(start - file.base()..end - file.base());
+        }
+        Ok(())
+    }
+
+    /// An appending thread's share of the preparing task's work, where that is behind: with more producers than cores
+    /// it gets too little time.
+    fn help_populate(&self) -> Result<()> {
+        let near = self.progress.tail().get() + POPULATE_LEAST_BYTES > self.populated.load(Ordering::Relaxed);
+        if near { self.populate(POPULATE_LEAST_BYTES) } else { Ok(()) }
     }
 
     /// Makes the file behind the active one, if nobody did meanwhile.
