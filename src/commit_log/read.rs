@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::DecodeError;
-use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView, Shape};
+use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView, Shape, covered_by_crc, crc_of};
 use crate::mapped_file::{MappedFile, MappedFiles, Slice};
 use crate::offset::LogOffset;
 use crate::side::LastRecord;
@@ -20,6 +20,8 @@ use crate::view::MessageView;
 pub(super) const PIECE_BYTES: u64 = 1024 * 1024;
 /// A single record is looked for in a piece of this size.
 pub(super) const SINGLE_BYTES: u64 = 4096;
+/// The CRC of a record of at most this length is computed before the record is decoded.
+const AHEAD_BYTES: usize = 64 * 1024;
 /// Every magic number of a record begins with these three bytes, four bytes behind the record's first.
 const MAGIC_START: [u8; 3] = [0xDA, 0xA3, 0x20];
 
@@ -142,9 +144,10 @@ impl Reader {
     /// Judges what begins at `at`, which was loaded.
     pub(super) fn judge(&self, at: u64) -> Found<'_> {
         let (bytes, left) = (self.bytes(at), self.file().end() - at);
+        let ahead = self.crc_ahead(bytes, at);
         let nothing = || Found::Bad("nothing stands where a record should begin".to_owned());
         match Item::decode(bytes) {
-            Ok(Item::Record(record)) => match self.check(&record, at, left) {
+            Ok(Item::Record(record)) => match self.check(&record, at, left, ahead) {
                 Ok(()) => Found::Record(record),
                 Err(reason) => Found::Bad(reason),
             },
@@ -159,7 +162,19 @@ impl Reader {
         }
     }
 
-    fn check(&self, record: &RecordView<'_>, at: u64, left: u64) -> Result<(), String> {
+    /// The CRC of a record that is not decoded yet, where one checksum decides and every record has it: one pass over the
+    /// bytes in their order brings them into the cache, where decoding would wait for each place that it looks at.
+    fn crc_ahead(&self, bytes: &[u8], at: u64) -> Option<u32> {
+        let applies = matches!(self.rules.checks, Checks::One) && self.needs_crc(at);
+        let covered = applies.then(|| covered_by_crc(bytes)).flatten()?;
+        (covered.len() <= AHEAD_BYTES).then(|| crc_of(covered))
+    }
+
+    fn needs_crc(&self, at: u64) -> bool {
+        self.rules.crc_from.is_some_and(|from| at >= from.get())
+    }
+
+    fn check(&self, record: &RecordView<'_>, at: u64, left: u64, ahead: Option<u32>) -> Result<(), String> {
         if record.log_offset() != at {
             return Err(format!("the record says that it stands at {}", record.log_offset()));
         }
@@ -168,12 +183,11 @@ impl Reader {
         }
         let verified = match self.rules.checks {
             Checks::NoneFrom(from) if at >= from => return Ok(()),
-            Checks::One => record.verify_once(),
+            Checks::One => record.verify_once(ahead),
             Checks::All | Checks::NoneFrom(_) => record.verify(),
         };
         let crc = verified.map_err(|error| error.to_string())?;
-        let needs_crc = self.rules.crc_from.is_some_and(|from| at >= from.get());
-        if needs_crc && !matches!(crc, CrcProperty::Present(_)) {
+        if self.needs_crc(at) && !matches!(crc, CrcProperty::Present(_)) {
             return Err("the record has no record CRC, where every record has one".to_owned());
         }
         Ok(())
@@ -186,7 +200,9 @@ impl Reader {
         range: Range<u64>,
         accept: &dyn Fn(&RecordView<'_>) -> bool,
     ) -> Result<Option<u64>> {
-        let mut candidates = Self::new(Rules { piece_bytes: PIECE_BYTES, ..self.rules });
+        // What only looks like a record is not worth a CRC before its structure is known to be one's.
+        let checks = if matches!(self.rules.checks, Checks::One) { Checks::All } else { self.rules.checks };
+        let mut candidates = Self::new(Rules { checks, piece_bytes: PIECE_BYTES, ..self.rules });
         let mut at = range.start;
         while at < range.end {
             let Some(file) = files.find(at) else { break };

@@ -499,24 +499,26 @@ impl<'a> RecordView<'a> {
         Ok(property)
     }
 
-    /// Compares the checksum that covers most: the record's CRC if there is one, else the body's.
+    /// Compares the checksum that covers most: the record's CRC if there is one, else the body's. `record` is the
+    /// record's CRC if it was computed before, of the bytes that [`covered_by_crc`] says.
     ///
     /// What was stored by a writer that computes both comes out as in [`verify`](Self::verify), in half the time: the
     /// record's CRC covers the body too.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`verify`](Self::verify).
-    pub fn verify_once(&self) -> Result<CrcProperty, DecodeError> {
+    pub(crate) fn verify_once(&self, record: Option<u32>) -> Result<CrcProperty, DecodeError> {
         let property = self.crc_property();
         let CrcProperty::Present(stored) = property else { return self.verify() };
-        compare_crcs("record", stored, crc32fast::hash(&self.bytes[..self.bytes.len() - CRC_PROPERTY_BYTES]))?;
+        compare_crcs("record", stored, record.unwrap_or_else(|| crc_of(self.covered())))?;
         Ok(property)
+    }
+
+    /// What the CRC property covers; for a record that has one.
+    fn covered(&self) -> &'a [u8] {
+        &self.bytes[..self.bytes.len() - CRC_PROPERTY_BYTES]
     }
 
     /// Computes the CRC of the body and that of the record without its last property, reading a long body once.
     fn both_crcs(&self) -> (u32, u32) {
-        let covered = &self.bytes[..self.bytes.len() - CRC_PROPERTY_BYTES];
+        let covered = self.covered();
         if self.body().len() < COMBINE_FROM_BYTES {
             return (crc32fast::hash(self.body()), crc32fast::hash(covered));
         }
@@ -528,6 +530,18 @@ impl<'a> RecordView<'a> {
         record.update(&covered[self.shape.body_end()..]);
         (body.finalize(), record.finalize())
     }
+}
+
+/// What the CRC property of the record at the first byte of `bytes` would cover, as far as its length word says;
+/// `None` if that is not there.
+pub(crate) fn covered_by_crc(bytes: &[u8]) -> Option<&[u8]> {
+    let total = u32::from_be_bytes(*bytes.first_chunk()?);
+    bytes.get(..usize::try_from(total).ok()?.checked_sub(CRC_PROPERTY_BYTES)?)
+}
+
+/// The CRC that records have.
+pub(crate) fn crc_of(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
 }
 
 /// Compares a stored CRC with a computed one.

@@ -107,6 +107,11 @@ impl TagFilter {
         self.tags.as_ref().is_none_or(|(wanted, _)| tags.is_some_and(|tags| wanted.contains(tags)))
     }
 
+    /// Does every message pass?
+    fn accepts_all(&self) -> bool {
+        self.tags.is_none()
+    }
+
     /// Can a message with this tags code pass?
     fn accepts_code(&self, code: i64) -> bool {
         self.tags.as_ref().is_none_or(|(_, codes)| codes.contains(&code))
@@ -231,7 +236,10 @@ impl Shared {
                     break;
                 }
             }
-            let items = self.read_entries(queue, result.next, READ_ENTRIES.min(budget - scanned))?;
+            // A filter may pass over most of them; without one each is a message.
+            let left = limits.max_messages.max(1).saturating_sub(result.messages.len()).max(1);
+            let wanted = if filter.accepts_all() { left } else { READ_ENTRIES };
+            let items = self.read_entries(queue, result.next, wanted.min(READ_ENTRIES).min(budget - scanned))?;
             if items.is_empty() {
                 let missing = result.messages.is_empty() && scanned == 0;
                 if missing {
