@@ -56,6 +56,10 @@ fn store_options(arguments: Vec<OsString>) -> Result<StoreOptions, String> {
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
+            // The usage has every option.
+            Some(name) if name.starts_with("--") && !USAGE.contains(&format!("[{name} ")) => {
+                return Err(format!("there is no option {name}"));
+            }
             Some(name) if name.starts_with("--") => {
                 let value = arguments.next().and_then(|value| value.into_string().ok());
                 settings.push((name.to_owned(), value.ok_or(format!("{name} needs a value"))?));

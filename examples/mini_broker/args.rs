@@ -98,6 +98,10 @@ impl Args {
             if matches!(name.as_str(), "--help" | "-h") {
                 return Ok(None);
             }
+            // The usage has every option.
+            if !USAGE.contains(&format!("[{name} ")) {
+                return Err(format!("there is no option {name}"));
+            }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
             if name == "--store" {
                 args.store = PathBuf::from(value);
@@ -118,7 +122,12 @@ impl Args {
             "--namesrv" => return address(name, value).map(|address| self.namesrv = address),
             "--broker" => return address(name, value).map(|address| self.broker = address),
             "--advertise" => {
-                return address(name, value).map(|address| self.advertise = Some((value.to_owned(), address)));
+                let address = address(name, value)?;
+                if address.ip().is_unspecified() || address.port() == 0 {
+                    return Err(format!("--advertise cannot be {value}: nobody can connect to that"));
+                }
+                self.advertise = Some((value.to_owned(), address));
+                return Ok(());
             }
             "--flush" => {
                 self.flush = match value {
@@ -187,9 +196,13 @@ mod tests {
             "--broker x",
             "--broker 0.0.0.0:1",
             "--what 1",
-            "x",
+            "--advertise 0.0.0.0:10911",
+            "--advertise 127.0.0.1:0",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for unknown in ["--bogus", "x", "--flush=sync", "--max 1", "--store]"] {
+            assert_eq!(parse(unknown).unwrap_err(), format!("there is no option {}", unknown.trim_end_matches(" 1")));
         }
     }
 }

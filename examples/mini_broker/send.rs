@@ -228,7 +228,7 @@ fn screen(properties: &str) -> Result<Option<&str>, Refusal> {
             }
             DELAY if value != "0" => return Err(unsupported("a delayed message")),
             "TIMER_DELAY_SEC" | "TIMER_DELAY_MS" | "TIMER_DELIVER_MS" => return Err(unsupported("a timed message")),
-            "TRAN_MSG" if value == "true" => return Err(unsupported("a message of a transaction")),
+            "TRAN_MSG" if value.eq_ignore_ascii_case("true") => return Err(unsupported("a message of a transaction")),
             INNER_MULTI_DISPATCH => return Err(unsupported("a message for light queues")),
             UNIQ_KEY => unique = Some(value),
             _ => {}

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use super::state::{InUse, State, fits, read_entry, read_header};
+use super::state::{InUse, State, fits, has_slots_of_entries, read_entry, read_header};
 use crate::disk::{File, FileInfo, OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::index::{IndexEntry, IndexHeader, IndexLayout};
@@ -213,6 +213,21 @@ impl IndexFile {
             Err(error) => state.sync_failure = Some(error.clone()),
         }
         result
+    }
+
+    /// Are slots and chains those of the entries? Nobody puts meanwhile, and what was put before is written first.
+    pub(super) fn is_sound(&self) -> Result<bool> {
+        let mut state = self.state();
+        let State { header, in_use, .. } = &mut *state;
+        let file = match in_use {
+            Some(in_use) => {
+                in_use.write_entries()?;
+                in_use.write_head(header)?;
+                in_use.file.clone()
+            }
+            None => self.storage.open(&self.path, OpenMode::Read)?,
+        };
+        has_slots_of_entries(&file, self.layout, header.next_entry)
     }
 
     /// Makes a full file durable and gives its memory and descriptor back.

@@ -265,7 +265,9 @@ impl Entries {
         let (file, layout) = (index.handle()?, index.layout);
         let header = index.whole_header()?;
         let next_entry = header.map_or(layout.entries, |header| header.next_entry);
-        if header.is_none() || !has_slots_of_entries(&file, layout, next_entry)? {
+        // Where somebody puts, the file on the disk is behind: only then it is worth to let them wait.
+        let is_sound = header.is_some() && (has_slots_of_entries(&file, layout, next_entry)? || index.is_sound()?);
+        if !is_sound {
             let range = 0..layout.file_bytes();
             let reason = "header, slots and chains are not those of the entries".to_owned();
             self.damages.push(Corruption { path: file.path().into(), range, reason });

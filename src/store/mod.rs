@@ -17,7 +17,7 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -106,6 +106,8 @@ struct Shared {
     is_manual: bool,
     tasks: Tasks,
     rebuilt: AtomicU64,
+    /// Held by whoever deletes, and by whoever must see nothing go.
+    deleting: Mutex<()>,
     closed: AtomicBool,
 }
 

@@ -1,8 +1,8 @@
 //! Opening a store: lock, log, sizes, queues and index, then the tasks.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use super::durable::DurableLog;
 use super::report::RecoveryReport;
@@ -214,6 +214,7 @@ fn build(
         is_manual: options.drive == Drive::Manual,
         tasks,
         rebuilt: AtomicU64::new(0),
+        deleting: Mutex::default(),
         closed: AtomicBool::new(false),
     });
     let store = MessageStore { shared, report };

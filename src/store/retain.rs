@@ -9,6 +9,7 @@ use crate::commit_log::ScanItem;
 use crate::drive::Task;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
+use crate::progress::lock;
 use crate::retention::{FileFacts, older_than};
 use crate::side::{StoreFormat, remove_abort};
 
@@ -44,6 +45,7 @@ impl MessageStore {
         if shared.read_only {
             return Err(Error::ReadOnly);
         }
+        let _deleting = lock(&shared.deleting);
         // A full disk is what a deletion helps against: it stands in the way only where nothing can go.
         shared.failures()?;
         shared.dispatch_for_reading()?;

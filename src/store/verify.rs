@@ -13,6 +13,7 @@ use crate::format::java_hash::index_key_hash;
 use crate::format::record::Transaction;
 use crate::index_file::Entries;
 use crate::offset::LogOffset;
+use crate::progress::lock;
 use crate::view::MessageView;
 
 /// Entries are read in pieces of this many.
@@ -46,8 +47,8 @@ struct Expected {
 
 impl MessageStore {
     /// Reads the whole log and compares every queue entry and key with it. What opening found and repaired counts as
-    /// damage too, where the last session had ended well. What is put meanwhile is not looked at; what is deleted
-    /// meanwhile may be reported as missing.
+    /// damage too, where the last session had ended well. What is put meanwhile is not looked at; who deletes
+    /// waits for the end.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if a file cannot be read.
@@ -64,6 +65,7 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn verify(&self) -> Result<VerifyReport> {
+        let _nothing_goes = lock(&self.shared.deleting);
         let end = self.shared.log.visible_end();
         self.shared.dispatch_all()?;
         let mut report = VerifyReport::default();

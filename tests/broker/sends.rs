@@ -169,6 +169,7 @@ fn what_is_wrong_gets_the_codes_of_rocketmq() {
     assert_eq!(code("SCHEDULE_TOPIC_XXXX", "0", "", b"x"), 16);
     assert_eq!(code("T", "0", "DELAY\u{1}3\u{2}", b"x"), 1);
     assert_eq!(code("T", "0", "TRAN_MSG\u{1}true\u{2}", b"x"), 1);
+    assert_eq!(code("T", "0", "TRAN_MSG\u{1}True\u{2}", b"x"), 1);
     let mut unknown = send_fields("U", "0", "");
     unknown[2].1 = "nothing";
     assert_eq!(client.call(310, &unknown, b"x").code, 17);

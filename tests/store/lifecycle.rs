@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use mqlog::{
     CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode, ScanItem,
@@ -218,4 +219,36 @@ fn old_files_go_and_their_messages_with_them() {
         assert_eq!(put.queue_offset, end, "no queue offset comes back");
     }
     check_store(&store);
+}
+
+/// It counted the records of a file and then missed their entries, when the file had been deleted meanwhile.
+#[test]
+fn verify_names_no_damage_while_others_put_and_delete() {
+    let dir = fast_dir();
+    let store = MessageStore::open(small(dir.path()).log_file_bytes(16 * 1024)).unwrap();
+    let (is_over, deleted) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (verified, put) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut put = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                store.put(Message::new("t").key(&put.to_string()).body(&[0; 512])).unwrap();
+                put += 1;
+                if put % 20 == 0 {
+                    deleted.fetch_add(store.delete_before(store.flush().unwrap()).unwrap(), Ordering::Relaxed);
+                }
+            }
+            put
+        });
+        let mut verified = Vec::new();
+        while deleted.load(Ordering::Relaxed) < 20 && !writer.is_finished() {
+            verified.push(store.verify());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (verified, writer.join().unwrap())
+    });
+    println!("{} verified beside {put} puts", verified.len());
+    assert!(verified.len() > 1);
+    for report in verified {
+        assert_eq!(report.unwrap().damages, []);
+    }
 }
