@@ -3,56 +3,28 @@
 //!
 //! Producers' heartbeats are only acknowledged: who commits a transaction, or is asked about one, comes later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::answer::{Answer, Body, Escaped, escaped_bytes, one_way};
 use crate::broker::{Broker, Call, Outcome};
 use crate::codes::{ask, say};
+use crate::consumer_table::{Changed, ConsumerTable, Group, Subscription};
 use crate::peer::{Peer, lock};
 use crate::request::{Refusal, check_name, too_much};
 use crate::topics::RETRY_PREFIX;
 
 /// A heartbeat names groups, topics and tags, no more.
 const MAX_HEARTBEAT_BYTES: usize = 1 << 20;
-/// What a name takes in memory beside its bytes, roughly.
-const ENTRY_BYTES: usize = 256;
-
-/// What a group wants of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    pub(crate) expression: String,
-    pub(crate) version: i64,
-}
-
-#[derive(Debug)]
-struct Member {
-    peer: Arc<Peer>,
-    seen: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    members: BTreeMap<String, Member>,
-    subscriptions: HashMap<String, Subscription>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    groups: HashMap<String, Group>,
-    /// What they take; clients that make up names must not fill the memory.
-    bytes: usize,
-}
-
 /// The table of groups.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    table: Mutex<Table>,
+    table: Mutex<ConsumerTable>,
     /// Numbers the broker's own requests.
     opaque: AtomicI32,
 }
@@ -67,79 +39,57 @@ impl Consumers {
         max_bytes: usize,
     ) -> Result<(), Refusal> {
         let mut table = lock(&self.table);
-        let added = table.added_bytes((group_name, client), &subscriptions);
-        let Table { groups, bytes } = &mut *table;
-        if *bytes + added > max_bytes {
+        let (bytes, added) = (table.bytes(), table.added_bytes((group_name, client), &subscriptions));
+        if bytes + added > max_bytes {
             let name = "names and subscriptions of consumers";
             let remark = format!("{name} take {bytes} bytes, {added} more would exceed the limit of {max_bytes}");
             return Err(Refusal::new(say::SYSTEM_ERROR, remark));
         }
-        let had = groups.get(group_name).map_or(0, |group| group.bytes(group_name));
-        let group = groups.entry(group_name.to_owned()).or_default();
-        let member = Member { peer: Arc::clone(peer), seen: Instant::now() };
-        let before = group.members.insert(client.to_owned(), member);
-        let is_new = before.is_none_or(|before| !Arc::ptr_eq(&before.peer, peer));
-        let has_changed = group.subscribe(subscriptions);
-        *bytes = *bytes - had + group.bytes(group_name);
-        let told = if is_new || has_changed { group.peers() } else { Vec::new() };
+        let told = table.register((group_name, client), peer, subscriptions);
         drop(table);
         self.tell(group_name, &told);
         Ok(())
     }
 
-    /// Takes members out that a condition fits, and tells the rest of their groups.
-    fn remove(&self, is_gone: impl Fn(&str, &str, &Member) -> bool) {
-        let mut changed = Vec::new();
-        let mut table = lock(&self.table);
-        let mut bytes = 0;
-        table.groups.retain(|name, group| {
-            let before = group.members.len();
-            group.members.retain(|client, member| !is_gone(name, client, member));
-            if group.members.len() < before {
-                changed.push((name.clone(), group.peers()));
-            }
-            bytes += if group.members.is_empty() { 0 } else { group.bytes(name) };
-            !group.members.is_empty()
-        });
-        table.bytes = bytes;
-        drop(table);
-        changed.iter().for_each(|(name, told)| self.tell(name, told));
-    }
-
     /// A connection is gone.
-    pub(crate) fn forget(&self, peer: &Arc<Peer>) {
-        self.remove(|_, _, member| Arc::ptr_eq(&member.peer, peer));
+    pub(crate) fn forget(&self, peer: &Peer) {
+        let changed = lock(&self.table).forget(peer);
+        self.tell_all(&changed);
     }
 
     /// Takes out who was silent for too long.
     pub(crate) fn forget_silent(&self, silence: Duration) {
-        self.remove(|_, _, member| member.seen.elapsed() > silence);
+        let changed = lock(&self.table).forget_silent(silence);
+        self.tell_all(&changed);
     }
 
     /// What a group wants of a topic, if it has members.
     pub(crate) fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
-        lock(&self.table).groups.get(group)?.subscriptions.get(topic).cloned()
+        lock(&self.table).group(group)?.subscription(topic).cloned()
     }
 
     /// How long the list of a group's members is as text.
     fn list_bytes(&self, group: &str) -> usize {
         let table = lock(&self.table);
-        let members = table.groups.get(group).map(|group| group.members.keys());
-        members.into_iter().flatten().map(|client| escaped_bytes(client) + 3).sum()
+        let clients = table.group(group).map(Group::clients);
+        clients.into_iter().flatten().map(|client| escaped_bytes(client) + 3).sum()
     }
 
     /// The list of a group's members as JSON, unless there are none.
     fn list(&self, group: &str) -> Option<String> {
         let table = lock(&self.table);
-        let members = &table.groups.get(group)?.members;
         let mut text = String::from("{\"consumerIdList\":[");
-        for (index, client) in members.keys().enumerate() {
+        for (index, client) in table.group(group)?.clients().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             // Writing to a string cannot fail.
             let _ = write!(text, "{comma}\"{}\"", Escaped(client));
         }
         text.push_str("]}");
         Some(text)
+    }
+
+    fn tell_all(&self, changed: &[Changed]) {
+        changed.iter().for_each(|(group, peers)| self.tell(group, peers));
     }
 
     /// Tells members that their group has changed. Who reads nothing is not told: it finds out when it asks.
@@ -149,57 +99,6 @@ impl Consumers {
             let notice = one_way(ask::NOTIFY_CONSUMER_IDS_CHANGED, opaque, "consumerGroup", group);
             peer.leave(notice, std::iter::empty());
         }
-    }
-}
-
-impl Table {
-    /// How much more there is with what a heartbeat names.
-    fn added_bytes(&self, (name, client): (&str, &str), subscriptions: &HashMap<String, Subscription>) -> usize {
-        let group = self.groups.get(name);
-        let of_topic = |(topic, new): (&String, &Subscription)| match group.and_then(|it| it.subscriptions.get(topic)) {
-            Some(old) => new.expression.len().saturating_sub(old.expression.len()),
-            None => entry_bytes(&[topic, &new.expression]),
-        };
-        let of_group = if group.is_some() { 0 } else { entry_bytes(&[name]) };
-        let is_member = group.is_some_and(|group| group.members.contains_key(client));
-        let of_client = if is_member { 0 } else { entry_bytes(&[client]) };
-        of_group + of_client + subscriptions.iter().map(of_topic).sum::<usize>()
-    }
-}
-
-fn entry_bytes(texts: &[&str]) -> usize {
-    ENTRY_BYTES + texts.iter().map(|text| text.len()).sum::<usize>()
-}
-
-impl Group {
-    fn bytes(&self, name: &str) -> usize {
-        let members = self.members.keys().map(|client| entry_bytes(&[client]));
-        let subscriptions = self.subscriptions.iter().map(|(topic, new)| entry_bytes(&[topic, &new.expression]));
-        entry_bytes(&[name]) + members.chain(subscriptions).sum::<usize>()
-    }
-
-    /// Takes over what the newest heartbeat says. Did a topic come or go?
-    fn subscribe(&mut self, subscriptions: HashMap<String, Subscription>) -> bool {
-        let before = self.subscriptions.len();
-        self.subscriptions.retain(|topic, _| subscriptions.contains_key(topic));
-        let mut has_changed = self.subscriptions.len() < before;
-        for (topic, subscription) in subscriptions {
-            match self.subscriptions.get_mut(&topic) {
-                Some(present) if present.version >= subscription.version => {}
-                Some(present) => *present = subscription,
-                None => {
-                    self.subscriptions.insert(topic, subscription);
-                    has_changed = true;
-                }
-            }
-        }
-        has_changed
-    }
-
-    /// The connections of its members, each once.
-    fn peers(&self) -> Vec<Arc<Peer>> {
-        let peers: BTreeMap<_, _> = self.members.values().map(|member| (member.peer.token, &member.peer)).collect();
-        peers.into_values().map(Arc::clone).collect()
     }
 }
 
@@ -262,16 +161,20 @@ impl Broker {
         let fields = &call.request.fields;
         let gone = fields.required("clientID")?;
         if let Some(left) = fields.text("consumerGroup") {
-            let peer = call.peer;
-            self.consumers
-                .remove(|group, client, member| group == left && client == gone && Arc::ptr_eq(&member.peer, peer));
+            let changed = lock(&self.consumers.table).remove((left.to_owned(), gone.to_owned()), call.peer);
+            self.consumers.tell_all(changed.as_slice());
         }
         Ok(Answer::ok().into())
     }
 
     pub(crate) fn list_consumers(&self, call: Call<'_>) -> Outcome {
         let group = call.request.fields.group()?;
-        if !call.peer.has_room_for(self.consumers.list_bytes(group)) {
+        let (bytes, limit) = (self.consumers.list_bytes(group), self.limits.max_frame_bytes);
+        if bytes > limit {
+            let remark = format!("the consumers of {group} take {bytes} bytes, a frame has at most {limit}");
+            return Err(Refusal::new(say::SYSTEM_ERROR, remark));
+        }
+        if !call.peer.has_room_for(bytes) {
             return Err(too_much());
         }
         let list = self
@@ -287,17 +190,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_group_changes_when_a_topic_comes_or_goes() {
-        let one = |topic: &str, version| (topic.to_owned(), Subscription { expression: "*".to_owned(), version });
-        let mut group = Group::default();
-        assert!(group.subscribe([one("a", 1)].into()));
-        assert!(!group.subscribe([one("a", 2)].into()));
-        assert!(!group.subscribe([one("a", 1)].into()));
-        assert_eq!(group.subscriptions["a"].version, 2);
-        assert!(group.subscribe([one("b", 1)].into()));
-    }
 
     #[test]
     fn subscriptions_are_read_as_all_clients_send_them() {

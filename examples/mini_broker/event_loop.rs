@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::broker::{Broker, Turn};
 use crate::connection::{Connection, Input};
 use crate::home::Home;
 use crate::input_budget::{FREE_BYTES, InputBudget};
-use crate::peer::{OutputBudget, Peer};
+use crate::peer::{OutputBudget, Peer, lock};
 
 /// A connection on which nothing moves for this long is closed, as RocketMQ does; clients send heartbeats.
 pub(crate) const MAX_IDLE: Duration = Duration::from_secs(120);
@@ -59,8 +59,13 @@ pub(crate) struct EventLoops {
 }
 
 impl EventLoops {
-    /// Starts `count` loops; the first one takes the listeners.
-    pub(crate) fn start(broker: &Arc<Broker>, listeners: Vec<std::net::TcpListener>, count: usize) -> io::Result<Self> {
+    /// Starts `count` loops, which begin when nobody holds the gate; the first one takes the listeners.
+    pub(crate) fn start(
+        broker: &Arc<Broker>,
+        listeners: Vec<std::net::TcpListener>,
+        count: usize,
+        gate: &Arc<Mutex<()>>,
+    ) -> io::Result<Self> {
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let home = |poll: &Poll| Ok(Arc::new(Home::new(Waker::new(poll.registry(), WAKER)?)));
         let common = Arc::new(Common {
@@ -88,7 +93,11 @@ impl EventLoops {
                 scratch: vec![0; FREE_BYTES],
             };
             let thread = thread::Builder::new().name(format!("broker-loop-{index}"));
-            threads.push(thread.spawn(move || event_loop.run())?);
+            let gate = Arc::clone(gate);
+            threads.push(thread.spawn(move || {
+                drop(lock(&gate));
+                event_loop.run();
+            })?);
         }
         Ok(Self { common, threads })
     }

@@ -12,9 +12,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::request::{Fields, Request};
+use crate::request::{Fields, MAX_FIELDS, Request};
 
 /// Bytes of the length and of the mark.
 const LENGTH_BYTES: usize = 4;
@@ -63,7 +63,8 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Request<'_>, FrameError> {
     let (header, body) = rest.split_at_checked(header_bytes).ok_or(FrameError::HeaderLength(header_bytes))?;
     let mut request = match mark[0] {
         0 => serde_json::from_slice(header).map_err(|error| FrameError::Header(error.to_string()))?,
-        1 => decode_binary(header).ok_or_else(|| FrameError::Header("its lengths do not fit".to_owned()))?,
+        1 => decode_binary(header)
+            .ok_or_else(|| FrameError::Header(format!("its lengths do not fit, or {}", too_many())))?,
         kind => return Err(FrameError::HeaderKind(kind)),
     };
     request.body = body;
@@ -84,9 +85,13 @@ fn decode_binary(header: &[u8]) -> Option<Request<'_>> {
     while !inside.0.is_empty() {
         let name = inside.short()?;
         let value = inside.long()?;
-        fields.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        fields.push(String::from_utf8_lossy(name), String::from_utf8_lossy(value))?;
     }
     input.0.is_empty().then_some(Request { code: i32::from(code), opaque, flag, fields, body: &[], frame: &[] })
+}
+
+fn too_many() -> String {
+    format!("it has more than {MAX_FIELDS} fields")
 }
 
 /// Bytes that are taken from the front.
@@ -169,7 +174,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
         while let Some((Text(name), Text(value))) = map.next_entry()? {
-            fields.push(name, value);
+            fields.push(name, value).ok_or_else(|| A::Error::custom(too_many()))?;
         }
         Ok(fields)
     }

@@ -15,7 +15,8 @@
 //! | `input_budget` | the memory of frames that have not come as a whole |
 //! | `frame`, `request`, `answer`, `codes` | the protocol's bytes, in and out |
 //! | `broker` | which request goes where; answers that wait for the disk |
-//! | `topics`, `consumers`, `offsets`, `ask_offsets` | routes and topics; groups; how far they are; what is asked about that |
+//! | `topics`, `consumers`, `consumer_table` | routes and topics; what groups of consumers ask; who is in them |
+//! | `offsets`, `ask_offsets` | how far groups are; what is asked about that |
 //! | `send`, `appender`, `pull` | messages in; those that wait for the disk; messages out |
 //! | `hold`, `hold_table` | pulls that wait for a message; which of them can go on |
 //! | `config`, `saver` | RocketMQ's `config/*.json`, and the thread that writes them |
@@ -30,6 +31,7 @@ mod broker;
 mod codes;
 mod config;
 mod connection;
+mod consumer_table;
 mod consumers;
 mod event_loop;
 mod frame;
@@ -50,7 +52,7 @@ use std::env;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mqlog::{MessageStore, StoreOptions};
 
@@ -61,6 +63,7 @@ use crate::config::Config;
 use crate::event_loop::EventLoops;
 use crate::hold::Holds;
 use crate::offsets::Offsets;
+use crate::peer::lock;
 use crate::saver::{OFFSETS_FILE, Saver, TOPICS_FILE};
 use crate::system::{StopSignal, listen, possible_connections, possible_queue_files, raise_descriptor_limit};
 use crate::topics::Topics;
@@ -103,12 +106,16 @@ fn run(args: Args) -> Result<(), String> {
     let saver = Saver::start(&broker_parts, config).map_err(text)?;
     let holds = Holds::start(&broker_parts).map_err(text)?;
     let appender = Appender::start(&broker_parts).map_err(text)?;
-    let loops = EventLoops::start(&broker_parts, vec![namesrv, broker], args.threads).map_err(text)?;
+    // What the first client brings about may be worth a word on standard error, which comes after the first line.
+    let gate = Arc::new(Mutex::new(()));
+    let closed = lock(&gate);
+    let loops = EventLoops::start(&broker_parts, vec![namesrv, broker], args.threads, &gate).map_err(text)?;
 
     let mut out = io::stdout();
     // Nobody may be reading; the broker serves all the same.
     let _ = writeln!(out, "mini_broker is ready: name server {}, broker {}", addresses.0, addresses.1);
     let _ = out.flush();
+    drop(closed);
     let (most, wanted) = (broker_parts.limits.max_connections, args.limits.max_connections);
     if most < wanted {
         complain(&format!("the limit of open files allows {most} connections, not {wanted}"));

@@ -42,9 +42,13 @@ impl Request<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
+/// No request has as many fields. In memory each takes far more than its six bytes on the wire.
+pub(crate) const MAX_FIELDS: usize = 1024;
+
 impl<'a> Fields<'a> {
-    pub(crate) fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
-        self.0.push((name, value));
+    /// Adds a field, unless there are too many.
+    pub(crate) fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Option<()> {
+        (self.0.len() < MAX_FIELDS).then(|| self.0.push((name, value)))
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {

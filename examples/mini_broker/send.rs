@@ -68,23 +68,30 @@ impl<'a> SendHeader<'a> {
             flag: fields.number_or(name("flag", "h"), 0)?,
             properties: fields.text(name("properties", "i")).unwrap_or_default(),
             reconsume_times: fields.number_or(name("reconsumeTimes", "j"), 0)?,
-            is_batch: code == ask::SEND_BATCH_MESSAGE || fields.is_true(name("batch", "m")),
+            is_batch: is_batch(code, fields),
         })
     }
+}
+
+/// Is a send, of whichever code, one of several messages?
+fn is_batch(code: i32, fields: &Fields<'_>) -> bool {
+    code == ask::SEND_BATCH_MESSAGE || fields.is_true(if code == ask::SEND_MESSAGE { "batch" } else { "m" })
 }
 
 impl Broker {
     /// Is it a send that would wait for the disk?
     pub(crate) fn would_wait(&self, request: &Request<'_>) -> bool {
-        let record_bytes = match request.code {
-            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 => request.frame.len() + ADDED_BYTES,
+        let records = match request.code {
             // Each message of a batch becomes a record. One that is no batch is refused without waiting.
-            ask::SEND_BATCH_MESSAGE => {
-                request.frame.len() + batch_count(request.body, usize::MAX).unwrap_or_default() * ADDED_BYTES
+            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 | ask::SEND_BATCH_MESSAGE
+                if is_batch(request.code, &request.fields) =>
+            {
+                batch_count(request.body, usize::MAX).unwrap_or_default()
             }
+            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 => 1,
             _ => return false,
         };
-        self.store.would_wait(record_bytes as u64)
+        self.store.would_wait((request.frame.len() + records * ADDED_BYTES) as u64)
     }
 
     /// Puts a message or a batch; under sync flush the answer comes when it is durable.
@@ -113,8 +120,7 @@ impl Broker {
 
     fn queue_for(&self, header: &SendHeader<'_>, topic: &Topic) -> Result<i32, Refusal> {
         if header.queue_id < 0 {
-            let any = i32::try_from(self.next_number() >> 1).unwrap_or(0);
-            return Ok(any % topic.write_queues.max(1));
+            return Ok(topic.any_queue(self.next_number()));
         }
         if header.queue_id >= topic.queues() {
             let remark =
@@ -292,7 +298,7 @@ mod tests {
         let short = [("b", "T"), ("c", "D"), ("d", "5"), ("e", "3"), ("g", "9"), ("m", "true")];
         for (code, names) in [(ask::SEND_MESSAGE, long), (ask::SEND_MESSAGE_V2, short)] {
             let mut fields = Fields::default();
-            names.into_iter().for_each(|(name, value)| fields.push(name.into(), value.into()));
+            names.into_iter().for_each(|(name, value)| fields.push(name.into(), value.into()).unwrap());
             let header = SendHeader::read(code, &fields).unwrap();
             assert_eq!((header.topic, header.default_topic, header.default_queues), ("T", Some("D"), 5));
             assert_eq!((header.queue_id, header.born_ms, header.is_batch), (3, 9, true));

@@ -98,6 +98,12 @@ impl Topic {
         self.durable_queues.map_or(self.all_queues(), |durable| self.all_queues().min(durable))
     }
 
+    /// One of the queues for a send that names none.
+    pub(crate) fn any_queue(&self, number: u32) -> i32 {
+        let any = i32::try_from(number >> 1).unwrap_or(0);
+        any % self.write_queues.min(self.queues()).max(1)
+    }
+
     fn all_queues(&self) -> i32 {
         self.read_queues.max(self.write_queues)
     }
@@ -358,7 +364,12 @@ mod tests {
     fn new_queues_of_a_topic_are_there_when_the_file_has_them() {
         let topics = Topics::new(100);
         topics.for_send("a", Some(AUTO_CREATE), 4).unwrap();
-        let queues = || topics.get("a").unwrap().queues();
+        let queues = || {
+            let topic = topics.get("a").unwrap();
+            let chosen = (0..100).map(|number| topic.any_queue(number)).max();
+            assert_eq!(chosen, Some(topic.queues() - 1));
+            topic.queues()
+        };
         for (count, before) in [(8, 4), (2, 2), (6, 2)] {
             topics.add("a", Topic::new(count, READ | WRITE)).unwrap();
             assert_eq!(queues(), before);

@@ -167,8 +167,11 @@ impl<'m> Unit<'m> {
             let (log_offset, queue_offset) = (LogOffset::new(at), QueueOffset::new(queue_offset));
             placed(Appended { log_offset, queue_offset, record_bytes, store_host: piece.store_host });
         }
-        for cursor in cursors.light {
-            cursor.set(cursor.next() + 1);
+        // Prepared and rolled-back messages are in no queue, and so in no light one.
+        if self.buffers.pieces.iter().any(|piece| piece.offsets > 0) {
+            for cursor in cursors.light {
+                cursor.set(cursor.next() + 1);
+            }
         }
     }
 

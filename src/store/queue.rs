@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::get::Fetched;
 use super::{MessageStore, Shared};
-use crate::commit_log::Reader;
+use crate::commit_log::{Reader, ScanItem};
 use crate::consume_queue::{ConsumeQueue, QueueItem, TimeBound};
 use crate::error::{Error, Result};
 use crate::format::queue_entry::QueueEntry;
@@ -102,16 +102,17 @@ impl QueueHandle {
 
     /// The first message stored at or after a time ([`TimeBound::Lower`]), or the last one stored at or before it
     /// ([`TimeBound::Upper`]), in ms since 1970-01-01 UTC. What exactly is returned where there is none, says
-    /// [`ConsumeQueue::offset_by_time`].
+    /// [`ConsumeQueue::offset_by_time`]. A damaged message counts as stored when the next whole one in the log was.
     ///
     /// # Errors
-    /// Those of [`CommitLog::read`](crate::CommitLog::read).
+    /// [`Error::Io`] if a file cannot be read, and those of dispatch.
     pub fn offset_by_time(&self, ms: i64, bound: TimeBound) -> Result<QueueOffset> {
         let Some(queue) = self.find()? else { return Ok(QueueOffset::ZERO) };
         let log = &self.shared.log;
         queue.offset_by_time(ms, bound, |entry: &QueueEntry| match log.read(LogOffset::new(entry.log_offset)) {
             Ok(message) => Ok(Some(message.store_ms())),
-            Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
+            Err(Error::OutOfRange { offset, available }) if offset < available.start => Ok(None),
+            Err(Error::Corrupt(_)) => self.shared.store_ms_behind(LogOffset::new(entry.log_offset)).map(Some),
             Err(error) => Err(error),
         })
     }
@@ -122,6 +123,18 @@ impl QueueHandle {
     /// Those of [`CommitLog::read`](crate::CommitLog::read).
     pub fn earliest_ms(&self) -> Result<Option<i64>> {
         self.iter_from(QueueOffset::ZERO).next().transpose().map(|first| first.map(|message| message.store_ms()))
+    }
+}
+
+impl Shared {
+    /// Store time of the first whole record at or behind an offset; the last record's if there is none.
+    fn store_ms_behind(&self, at: LogOffset) -> Result<i64> {
+        for item in self.log.scan(at) {
+            if let ScanItem::Record(record) = item? {
+                return Ok(record.store_ms());
+            }
+        }
+        Ok(self.log.last_store_ms())
     }
 }
 

@@ -38,7 +38,7 @@ fn next_second_ms() -> i64 {
 pub(crate) fn first_last_and_a_timestamp(scene: &Scene) -> String {
     let (java, site) = (&scene.java, Site::prepared(&[], old_queue));
     let producer = producer(java, &site, "starts", json!({}));
-    let send = |messages: &[serde_json::Value]| {
+    let send = |messages: &[Value]| {
         let fields = json!({"client": producer, "how": "sync", "topic": "old", "queue": 0, "messages": messages});
         results(java.call("send", fields));
     };

@@ -205,7 +205,7 @@ fn old_files_go_and_their_messages_with_them() {
     assert!(store.read(LogOffset::ZERO).is_err());
     assert_eq!(get(&store, "t", 0, 0, "*").status, GetStatus::OffsetTooSmall);
     assert_eq!(store.delete_older_than(Duration::from_secs(3600)).unwrap(), 0);
-    std::thread::sleep(Duration::from_millis(5));
+    thread::sleep(Duration::from_millis(5));
     put_many(&store, "other", 1);
     store.flush().unwrap();
     assert!(store.delete_older_than(Duration::from_millis(1)).unwrap() > 0);
@@ -231,7 +231,7 @@ fn verify_names_no_damage_while_others_put_and_delete() {
         let writer = scope.spawn(|| {
             let mut put = 0;
             while !is_over.load(Ordering::Relaxed) {
-                store.put(Message::new("t").key(&put.to_string()).body(&[0; 512])).unwrap();
+                store.put(Message::new("t").key(put.to_string()).body(&[0; 512])).unwrap();
                 put += 1;
                 if put % 20 == 0 {
                     deleted.fetch_add(store.delete_before(store.flush().unwrap()).unwrap(), Ordering::Relaxed);

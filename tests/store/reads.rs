@@ -178,13 +178,53 @@ fn light_queues_delayed_and_transactional_messages() {
     }
     assert_eq!(get(&store, "SCHEDULE_TOPIC_XXXX", 1, 0, "x").messages.len(), 4);
     for flag in [SysFlag::PREPARED, SysFlag::PREPARED | SysFlag::COMMIT] {
-        let put = store.put(Message::new("tx").key("k").sys_flag(flag)).unwrap();
+        let message = Message::new("tx").key("k").sys_flag(flag).property("INNER_MULTI_DISPATCH", "%LMQ%a");
+        let put = store.put(message).unwrap();
         assert_eq!((put.queue_offset.get(), get(&store, "tx", 0, 0, "*").messages.len()), (0, 0));
     }
+    // In no queue, they take no place in a light queue either.
+    store.put(Message::new("t").queue(3).property("INNER_MULTI_DISPATCH", "%LMQ%a")).unwrap();
+    let last = store.queue("%LMQ%a", 0).entries(QueueOffset::new(19), 9).unwrap();
+    assert_eq!(last.iter().map(|item| item.queue_offset.get()).collect::<Vec<_>>(), [19, 20]);
     assert_eq!(store.query("tx", "k", ..).unwrap().count(), 1, "prepared, but not rolled back");
     store.put(Message::new("tx").key("k").sys_flag(SysFlag::COMMIT)).unwrap();
     assert_eq!(get(&store, "tx", 0, 0, "*").messages.len(), 1);
     check_store(&store);
+}
+
+/// It took a damaged message for one that is no longer there, and those before it with it.
+#[test]
+fn offset_by_time_passes_over_a_damaged_message() {
+    let dir = fast_dir();
+    let clock = HandClock(Arc::default());
+    let open = || MessageStore::open(small(dir.path()).clock(Arc::new(clock.clone()))).unwrap();
+    let store = open();
+    let puts: Vec<_> = (0..9)
+        .map(|number| {
+            clock.0.store(100 * (number + 1), Ordering::SeqCst);
+            store.put(Message::new("t").body(b"body")).unwrap()
+        })
+        .collect();
+    store.close().unwrap();
+    for damaged in [4, 0, 7] {
+        let (path, put) = (dir.path().join("commitlog/00000000000000000000"), &puts[damaged]);
+        let right = fs::read(&path).unwrap();
+        let mut wrong = right.clone();
+        wrong[usize::try_from(put.log_offset.get()).unwrap() + 88] ^= 1;
+        fs::write(&path, &wrong).unwrap();
+        let store = open();
+        assert!(store.read(put.log_offset).is_err());
+        let queue = store.queue("t", 0);
+        for number in 0..9 {
+            let ms = 100 * (number as i64 + 1);
+            let lower = if number == damaged + 1 { damaged } else { number };
+            assert_eq!(queue.offset_by_time(ms, TimeBound::Lower).unwrap().get(), lower as u64, "{damaged} {ms}");
+            let upper = if number == damaged { number.saturating_sub(1) } else { number };
+            assert_eq!(queue.offset_by_time(ms, TimeBound::Upper).unwrap().get(), upper as u64, "{damaged} {ms}");
+        }
+        store.close().unwrap();
+        fs::write(&path, &right).unwrap();
+    }
 }
 
 #[test]
