@@ -41,8 +41,8 @@ impl AsRef<[u8]> for Piece {
 
 /// How many bytes all connections have on their way out, and may have.
 ///
-/// Above half of it a connection gets one answer at a time. So whoever reads is not refused: what is free is enough for
-/// its next answer. Above all of it nobody gets a large one.
+/// Above half of it a connection gets one answer at a time: who reads goes on with what the others leave. Above all of it
+/// nobody gets a large one, until those who do not read are closed.
 #[derive(Debug)]
 pub(crate) struct OutputBudget {
     queued: AtomicUsize,

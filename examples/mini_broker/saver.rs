@@ -82,9 +82,11 @@ impl Saver {
 fn run(broker: &Broker, config: &Config) {
     let mut due = Instant::now() + INTERVAL;
     let mut was_healthy = true;
+    let (mut topics_told, mut offsets_told) = (None, None);
     loop {
         let asked = broker.saver.next(due);
-        let saved = save(TOPICS_FILE, config, broker.topics.take_changed(), || broker.topics.put_back());
+        let saved =
+            save(TOPICS_FILE, config, broker.topics.take_changed(), &mut topics_told, || broker.topics.put_back());
         if saved.is_ok() {
             broker.topics.saved();
         }
@@ -99,7 +101,8 @@ fn run(broker: &Broker, config: &Config) {
         if asked.end || Instant::now() >= due {
             due = Instant::now() + INTERVAL;
             // The failure was told; the next interval tries again.
-            let _ = save(OFFSETS_FILE, config, broker.offsets.take_changed(), || broker.offsets.put_back());
+            let changed = broker.offsets.take_changed();
+            let _ = save(OFFSETS_FILE, config, changed, &mut offsets_told, || broker.offsets.put_back());
             broker.look_after();
             was_healthy = tell_health(broker, was_healthy);
         }
@@ -120,12 +123,23 @@ fn tell_health(broker: &Broker, was_healthy: bool) -> bool {
     health.is_ok()
 }
 
-fn save(name: &str, config: &Config, text: Option<String>, put_back: impl FnOnce()) -> Result<(), String> {
+/// Writes a file if it changed. What stands in the way is told once: every send to a new topic may lead here.
+fn save(
+    name: &str,
+    config: &Config,
+    text: Option<String>,
+    told: &mut Option<String>,
+    put_back: impl FnOnce(),
+) -> Result<(), String> {
     let Some(text) = text else { return Ok(()) };
-    config.save(name, &text).map_err(|error| {
+    let saved = config.save(name, &text).map_err(|error| {
         put_back();
-        let problem = format!("{name} cannot be written: {error}");
-        crate::complain(&problem);
-        problem
-    })
+        format!("{name} cannot be written: {error}")
+    });
+    let problem = saved.as_ref().err().cloned();
+    if let Some(problem) = problem.as_ref().filter(|_| *told != problem) {
+        crate::complain(problem);
+    }
+    *told = problem;
+    saved
 }

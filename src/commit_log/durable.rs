@@ -155,6 +155,9 @@ impl Shared {
             let to = end.get().min(file.end());
             if from < to {
                 file.sync(from - file.base()..to - file.base(), !self.grouped)?;
+                if to == file.end() {
+                    file.rest(&self.creation.storage);
+                }
             }
         }
         Ok(())

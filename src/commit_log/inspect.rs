@@ -60,7 +60,7 @@ pub(super) fn inspect(
     format: &StoreFormat,
     visit: &mut dyn FnMut(&RecordView<'_>),
 ) -> Result<Inspection> {
-    let found = list(options, format.log_file_bytes)?;
+    let found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
     let crc_from = known.format.as_ref().and_then(|format| format.record_crc_from);
     // One of the two may be an older copy, from before records without a CRC.
     let crc_from = match &known.watermark {
@@ -114,11 +114,15 @@ impl Inspection {
     }
 }
 
-fn list(options: &LogOptions, file_bytes: u64) -> Result<Inspection> {
+/// A writer beside a read-only opening may delete the oldest files: so many of them stay readable here.
+const KEPT_OPEN: usize = 128;
+
+fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) -> Result<Inspection> {
     let dir = options.root.join("commitlog");
     let (listed, strays) = list_log_files(&options.storage, &dir)?;
     let mut found = Inspection { dir, file_bytes, strays, ..Inspection::default() };
-    let mode = if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
+    // What an opening may write back and sync has its descriptor from here on.
+    let durable = watermark.filter(|_| !options.read_only).map_or(u64::MAX, |known| known.durable.get());
     // The first file stays even if it is empty: its name says where the log begins.
     let filled = listed.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
     for (index, (base, bytes)) in listed.into_iter().enumerate() {
@@ -132,7 +136,14 @@ fn list(options: &LogOptions, file_bytes: u64) -> Result<Inspection> {
             let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
             stand_in(options, &mut found, Corruption { path: path.clone(), range: last..base, reason })?;
         }
-        found.push(options.storage.open(&path, mode)?, base, bytes)?;
+        let file = if base + file_bytes > durable {
+            options.storage.open(&path, OpenMode::ReadWrite)?
+        } else if options.read_only && index < KEPT_OPEN {
+            options.storage.open(&path, OpenMode::Read)?
+        } else {
+            options.storage.resting(&path)
+        };
+        found.push(file, base, bytes)?;
         if bytes > file_bytes {
             let reason = format!("the file has {bytes} bytes, more than the {file_bytes} of a log file here");
             // What is behind a file has no place in the log, and so no offset.

@@ -386,11 +386,11 @@ impl Shared {
         let range = from - file.base()..to - file.base();
         #[cfg(test)]
         if crate::planted::is(crate::planted::Planted::AllocatedBeforeZeros) {
-            let (creation, file) = (self.creation.clone(), file.file().clone());
+            let (creation, file) = (self.creation.clone(), file.file());
             crate::planted::later(move || drop(creation.give_blocks(&file, range)));
             return self.set_allocated(to);
         }
-        self.creation.give_blocks(file.file(), range.clone())?;
+        self.creation.give_blocks(&file.file(), range.clone())?;
         if self.creation.zeros {
             file.sync(range, false).map_err(|error| self.progress.poison(error))?;
         }

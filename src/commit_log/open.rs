@@ -11,7 +11,7 @@ use super::settle::DEFAULT_HOST;
 use super::unit::{Appended, Buffers, Cursors, Unit, check_batch, light_queues};
 use crate::disk::StoreLock;
 use crate::error::{Error, Result};
-use crate::format::record::{RecordCrc, RecordView};
+use crate::format::record::{BLANK_BYTES, RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
 use crate::side::{Derived, SideFolder, StoreFormat, create_abort};
@@ -54,6 +54,9 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         format.log_file_bytes = file_bytes_on_disk(options)?.unwrap_or(format.log_file_bytes);
         (options.detect)(storage, &options.root, &mut format)?;
     }
+    // No record ends in the last bytes of a file, so it is not mqlog that says so.
+    let may_end_at = |offset: u64| format.log_file_bytes - offset % format.log_file_bytes >= BLANK_BYTES as u64;
+    known.watermark = known.watermark.filter(|known| may_end_at(known.durable.get()));
     let found = inspect(options, &known, &format, &mut |record| visit(known.derived.as_ref(), record))?;
     known.foreign &= !found.range().is_empty();
     if let Some(corruption) = found.corruptions.first().filter(|_| !options.salvage) {

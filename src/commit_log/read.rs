@@ -101,7 +101,11 @@ impl Reader {
     pub(super) fn load(&mut self, files: &MappedFiles, at: u64) -> Result<bool> {
         if !self.has(at) {
             let Some(file) = files.find(at) else { return Ok(false) };
-            let bytes = self.piece(&file, at)?;
+            let bytes = match self.piece(&file, at) {
+                // Removed by a deletion in this moment.
+                Err(error) if error.is_missing() && files.find(at).is_none() => return Ok(false),
+                bytes => bytes?,
+            };
             self.window = Some(Window { file, at, bytes });
         }
         Ok(true)

@@ -53,8 +53,13 @@ impl CommitLog {
         let watermark = (!options.read_only).then(create).transpose()?;
         let tail = found.tail.get();
         let map = |found: &Arc<MappedFile>| {
-            let mapped = MappedFile::new(found.file().clone(), found.base(), creation.file_bytes, !options.read_only)?;
+            let mapped = MappedFile::new(found.file(), found.base(), creation.file_bytes, !options.read_only)?;
             mapped.publish((tail - mapped.base()).min(creation.file_bytes));
+            if mapped.end() <= tail {
+                mapped.rest(&options.storage);
+            } else if !options.read_only {
+                mapped.wake(&options.storage)?;
+            }
             Ok(Arc::new(mapped))
         };
         let files = found.files.snapshot().iter().map(map).collect::<Result<Vec<_>>>()?;
@@ -100,6 +105,7 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
     let files = found.files.snapshot();
     for file in files.iter().filter(|file| file.published() < found.file_bytes) {
         let end = file.base() + file.published();
+        file.wake(&options.storage)?;
         if let Some(cut) = found.corruptions.iter().find(|damage| damage.range.start < end && end < damage.range.end) {
             spoil(file, cut.range.start)?;
         }
@@ -110,6 +116,7 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
     for at in &found.blanks {
         let file = found.files.find(at.get()).expect("a blank stands in a file");
         let left = u32::try_from(file.end() - at.get()).expect("a log file has 31 bits of length");
+        file.wake(&options.storage)?;
         file.file().write_at(&encode_blank(left), at.get() - file.base())?;
         file.file().sync()?;
     }
@@ -126,13 +133,14 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         options.storage.sync_dir(&found.dir)?;
     }
     let Some(last) = found.files.find(tail) else { return Ok(()) };
+    last.wake(&options.storage)?;
     // Also over what reads as zeros: where a sync failed, the disk may hold something else.
     let end = found.zero_end.min(last.end());
     #[cfg(test)]
     if crate::planted::is(crate::planted::Planted::NoZeroingOnTruncate) {
         return Ok(());
     }
-    if tail < end { write_zeros(last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
+    if tail < end { write_zeros(&last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
 }
 
 /// Sees to it that a record whose end was lost with a file's end is not taken for whole some day: cut within its

@@ -7,6 +7,7 @@
 mod lock;
 mod overlay;
 mod real;
+mod resting;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::resting::RestingFile;
 use super::{Disk, DiskFile, FileInfo, Listed, Mapping, OpenMode};
 use crate::error::{Error, Result};
 
@@ -26,7 +27,14 @@ impl Storage {
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<File> {
         let inner = self.disk.open(path, mode).map_err(|error| Error::io("open", path, None, error))?;
-        Ok(File { path: path.into(), inner })
+        Ok(File { path: path.into(), inner, is_resting: false })
+    }
+
+    /// A file that is opened for each use anew: it takes no descriptor.
+    pub(crate) fn resting(&self, path: &Path) -> File {
+        let path: Arc<Path> = path.into();
+        let inner = Arc::new(RestingFile { disk: Arc::clone(&self.disk), path: Arc::clone(&path) });
+        File { path, inner, is_resting: true }
     }
 
     /// Tells about a file or folder; `None` if there is none.
@@ -126,6 +134,7 @@ fn unless_missing<T>(operation: &'static str, path: &Path, answer: io::Result<T>
 pub(crate) struct File {
     path: Arc<Path>,
     inner: Arc<dyn DiskFile>,
+    is_resting: bool,
 }
 
 impl File {
@@ -133,9 +142,14 @@ impl File {
         &self.path
     }
 
+    /// Is it without a descriptor?
+    pub(crate) fn is_resting(&self) -> bool {
+        self.is_resting
+    }
+
     /// The same open file under the name it has now.
     pub(crate) fn renamed(&self, path: &Path) -> Self {
-        Self { path: path.into(), inner: Arc::clone(&self.inner) }
+        Self { path: path.into(), ..self.clone() }
     }
 
     pub(crate) fn info(&self) -> Result<FileInfo> {

@@ -4,6 +4,7 @@
 //! - What lies at or above it belongs to the one [`Writer`] that the file hands out, or to positioned writes that the
 //!   holder of the log's lead makes; nobody has a reference into it.
 //! - The mapping lives as long as the file's value, and every [`Slice`] holds that.
+//! - A file that is full and durable rests: it has no descriptor of its own any more, and no sync comes after.
 
 use std::fmt;
 use std::io;
@@ -14,7 +15,7 @@ use std::slice;
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, PoisonError};
 
-use crate::disk::{File, Mapping, OpenMode, StoreObserver};
+use crate::disk::{File, Mapping, OpenMode, Storage, StoreObserver};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -24,7 +25,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 pub(crate) struct MappedFile {
     base: u64,
     bytes: u64,
-    file: File,
+    path: Arc<Path>,
+    file: Mutex<File>,
     /// `None` where the file is only read, with positioned reads.
     map: Option<Box<dyn Mapping>>,
     memory: AtomicPtr<u8>,
@@ -45,7 +47,8 @@ impl MappedFile {
         Ok(Self {
             base,
             bytes,
-            file,
+            path: file.path().into(),
+            file: Mutex::new(file),
             memory: AtomicPtr::new(map.as_ref().map_or(ptr::null_mut(), |map| map.as_mut_ptr())),
             observer: map.as_ref().and_then(|map| map.observer()),
             map,
@@ -66,11 +69,25 @@ impl MappedFile {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
     }
 
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    pub(crate) fn file(&self) -> File {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives the descriptor back; for a file that nobody writes any more and that is durable.
+    pub(crate) fn rest(&self, storage: &Storage) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = storage.resting(&self.path);
+    }
+
+    /// Sees to it that all writes that follow, and their sync, have one descriptor.
+    pub(crate) fn wake(&self, storage: &Storage) -> Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_resting() {
+            *file = storage.open(&self.path, OpenMode::ReadWrite)?;
+        }
+        Ok(())
     }
 
     /// The position below which bytes never change again.
@@ -104,7 +121,7 @@ impl MappedFile {
     pub(crate) fn copy(&self, range: Range<u64>) -> Result<Slice> {
         assert!(range.end <= self.published(), "only published bytes are handed out");
         let mut bytes = vec![0; in_memory(&range).len()];
-        let count = self.file.read_at(&mut bytes, range.start)?;
+        let count = self.file().read_at(&mut bytes, range.start)?;
         bytes.truncate(count);
         Ok(bytes.into())
     }
@@ -120,7 +137,7 @@ impl MappedFile {
         }
         let sync = || match &self.map {
             Some(map) if mapped => map.flush(in_memory(&range)).map_err(named),
-            _ => self.file.sync(),
+            _ => self.file().sync(),
         };
         #[cfg(test)]
         let sync = || match sync() {

@@ -252,3 +252,37 @@ fn verify_names_no_damage_while_others_put_and_delete() {
         assert_eq!(report.unwrap().damages, []);
     }
 }
+
+/// How many descriptors this process has for log files of a store.
+#[cfg(target_os = "linux")]
+fn open_log_files(root: &Path) -> usize {
+    let dir = root.join("commitlog");
+    let targets = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+    targets.filter(|target| target.parent() == Some(&dir)).count()
+}
+
+/// Each file took one for as long as the store was open, and at the limit of the process nothing went on.
+#[test]
+#[cfg(target_os = "linux")]
+fn full_log_files_take_no_descriptor() {
+    let dir = fast_dir();
+    for flush in [FlushPolicy::Sync, FlushPolicy::async_default()] {
+        let options = || small(dir.path()).log_file_bytes(16 * 1024).flush(flush.clone());
+        let store = MessageStore::open(options()).unwrap();
+        let from = store.log_range().end;
+        for _ in 0..500 {
+            store.put(Message::new("t").body(&[7; 500])).unwrap();
+        }
+        store.flush().unwrap();
+        assert!(store.log_range().end - from > 10 * 16 * 1024);
+        assert!(open_log_files(dir.path()) <= 3, "{} are open", open_log_files(dir.path()));
+        store.close().unwrap();
+        for mode in [ReadMode::Mapped, ReadMode::Copy] {
+            let again = MessageStore::open(options().read_mode(mode)).unwrap();
+            assert!(open_log_files(dir.path()) <= 3, "{} are open", open_log_files(dir.path()));
+            check_store(&again);
+        }
+        fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+        check_store(&MessageStore::open(options()).unwrap());
+    }
+}
