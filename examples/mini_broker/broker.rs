@@ -140,10 +140,10 @@ impl Broker {
         }
     }
 
-    /// A connection is gone, with everything that hung on it.
-    pub(crate) fn disconnected(&self, peer: &Arc<Peer>) {
-        self.holds.forget(peer);
-        self.consumers.forget(peer);
+    /// Connections are gone, with everything that hung on them.
+    pub(crate) fn disconnected(&self, peers: &[Arc<Peer>]) {
+        peers.iter().for_each(|peer| self.holds.forget(peer));
+        self.consumers.forget(peers);
     }
 
     /// What has to be looked at from time to time.

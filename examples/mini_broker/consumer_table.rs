@@ -111,10 +111,10 @@ impl ConsumerTable {
         if is_own { self.remove_all([name].into()).pop() } else { None }
     }
 
-    /// Takes out what a connection has, which is gone.
-    pub(crate) fn forget(&mut self, peer: &Peer) -> Vec<Changed> {
-        let names = self.of_peer.get(&peer.token).cloned().unwrap_or_default();
-        self.remove_all(names.into_iter().collect())
+    /// Takes out what connections have that are gone.
+    pub(crate) fn forget(&mut self, peers: &[Arc<Peer>]) -> Vec<Changed> {
+        let names = peers.iter().filter_map(|peer| self.of_peer.get(&peer.token)).flatten().cloned().collect();
+        self.remove_all(names)
     }
 
     /// Takes out who was silent for too long.
@@ -246,7 +246,7 @@ mod tests {
         assert!(told(table.register(("h", "a"), &peers[0], wants("t"))).is_empty());
         // The client has come again over another connection, before the old one was found gone.
         assert_eq!(told(table.register(("h", "a"), &peers[2], wants("u"))), [2]);
-        let changed = table.forget(&peers[0]);
+        let changed = table.forget(&peers[..1]);
         assert_eq!(changed.iter().map(tokens).collect::<Vec<_>>(), [("g", vec![1])]);
         assert_eq!(table.group("h").unwrap().clients().collect::<Vec<_>>(), ["a"]);
         assert!(table.remove(("h".to_owned(), "a".to_owned()), &peers[1]).is_none() && table.group("h").is_some());

@@ -51,9 +51,9 @@ impl Consumers {
         Ok(())
     }
 
-    /// A connection is gone.
-    pub(crate) fn forget(&self, peer: &Peer) {
-        let changed = lock(&self.table).forget(peer);
+    /// Connections are gone.
+    pub(crate) fn forget(&self, peers: &[Arc<Peer>]) {
+        let changed = lock(&self.table).forget(peers);
         self.tell_all(&changed);
     }
 

@@ -89,6 +89,7 @@ impl EventLoops {
                 admitted: 0,
                 connections: HashMap::new(),
                 ready: Vec::new(),
+                closed: Vec::new(),
                 // A turn of one connection reads at most this much.
                 scratch: vec![0; FREE_BYTES],
             };
@@ -143,6 +144,8 @@ struct EventLoop {
     connections: HashMap<Token, Connection>,
     /// Connections to serve in the next turn without being told.
     ready: Vec<Token>,
+    /// Connections closed in this turn, of which the broker does not know yet.
+    closed: Vec<Arc<Peer>>,
     scratch: Vec<u8>,
 }
 
@@ -161,6 +164,7 @@ impl EventLoop {
                 looked = Instant::now();
                 self.close_idle(looked);
             }
+            self.part();
         }
         self.write_last(&mut events);
     }
@@ -321,7 +325,14 @@ impl EventLoop {
         let peer = Arc::clone(&connection.peer);
         drop(connection);
         self.common.connections.fetch_sub(1, Ordering::Relaxed);
-        self.broker.disconnected(&peer);
+        self.closed.push(peer);
+    }
+
+    /// Tells the broker who is gone: of a group that many left in one turn, the others hear once.
+    fn part(&mut self) {
+        if !self.closed.is_empty() {
+            self.broker.disconnected(&std::mem::take(&mut self.closed));
+        }
     }
 
     fn close_idle(&mut self, now: Instant) {
