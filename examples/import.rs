@@ -131,11 +131,11 @@ fn put_lines(
 
 fn put_line(store: &MessageStore, line: &[u8]) -> Result<Value, String> {
     if line.trim_ascii_start().first() == Some(&b'[') {
-        let batch: Vec<Input> = parse(line)?;
+        let batch: Vec<Object> = parse(line)?;
         if batch.is_empty() {
             return Err("an empty batch".to_owned());
         }
-        let messages: Vec<_> = batch.iter().map(message).collect::<Result<_, _>>()?;
+        let messages: Vec<_> = batch.iter().map(|Object(input)| message(input)).collect::<Result<_, _>>()?;
         let puts = store.put_batch(&messages).map_err(|error| error.to_string())?;
         return Ok(puts.iter().map(acknowledgement).collect());
     }
@@ -166,6 +166,30 @@ fn acknowledgement(put: &Appended) -> Value {
         "record_bytes": put.record_bytes,
         "message_id": put.message_id(),
     })
+}
+
+/// An input that is an object: serde would take an array of its values too.
+struct Object(Input);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Input::deserialize(OnlyMap(from)).map(Self)
+    }
+}
+
+struct OnlyMap<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for OnlyMap<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 /// What a line says of a message; a field that is `null` counts as left out.

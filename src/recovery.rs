@@ -13,12 +13,14 @@ use crate::dispatch::{DispatchCursor, Dispatcher, Selection, for_each_target, na
 use crate::error::{Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::{LogOffset, QueueOffset};
-use crate::side::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState, SideFolder};
+use crate::side::{Derived, DerivedFile, FileState, Frame, IndexState, QueueState, SideFolder, StoreFormat};
 
 /// The parts that are put right.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) side: SideFolder,
+    /// What holds for this session, which is not closed.
+    pub(crate) format: StoreFormat,
     /// Has log, queues and index.
     pub(crate) dispatcher: Arc<Dispatcher>,
     /// A rebuild is checkpointed after this much of the log.
@@ -115,6 +117,10 @@ pub(crate) fn recover(
         Some(_) => {}
         // What does not fit the log now may seem to fit it when it has grown.
         None => DerivedFile::remove(&parts.side)?,
+    }
+    if is_clean {
+        // Only now: a kill before this leaves a clean stop, whose files the next opening looks at as this one did.
+        parts.format.save(&parts.side)?;
     }
     if index_rebuilt {
         index.clear()?;

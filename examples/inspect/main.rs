@@ -21,7 +21,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use mqlog::{Error, LogOffset, MessageStore, MessageView, QueueOffset, ScanItem, StoreOptions};
+use mqlog::{Corruption, Error, LogOffset, MessageStore, MessageView, QueueOffset, ScanItem, StoreOptions};
 
 use crate::args::{Args, Command, USAGE};
 use crate::output::Output;
@@ -94,10 +94,10 @@ pub(crate) fn complain(message: &str) {
 }
 
 fn run(args: &Args, output: &mut Output) -> Result<Verdict, Failure> {
-    if args.store.is_dir()
+    if args.store.exists()
         && ["commitlog", "lock"].iter().all(|name| args.store.join(name).try_exists().is_ok_and(|exists| !exists))
     {
-        let reason = "the folder holds no store: neither commitlog nor lock is in it".to_owned();
+        let reason = "it is no folder with a store: neither commitlog nor lock is in it".to_owned();
         return Err(Error::InvalidOption { option: "STORE", reason }.into());
     }
     let store = MessageStore::open(StoreOptions::new(&args.store).read_only(true))?;
@@ -125,7 +125,11 @@ fn show_log(store: &MessageStore, args: &Args, output: &mut Output) -> Result<()
         ScanItem::Record(_) | ScanItem::Blank(_) => Ok(None),
         ScanItem::Damaged(damage) => Err(Error::Corrupt(damage)),
     });
-    show_records(records, args, output)
+    show_records(records, args, output)?;
+    // What is missing behind the last file, the scan does not meet.
+    let missing = |damage: &&Corruption| damage.range.start >= store.log_range().end.get();
+    store.recovery_report().corruptions.iter().filter(missing).for_each(|damage| complain(&damage.to_string()));
+    Ok(())
 }
 
 /// Prints records; what is damaged is reported and skipped.

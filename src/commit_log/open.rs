@@ -25,6 +25,9 @@ pub(crate) struct OpenedLog {
     /// What holds for this session.
     pub(crate) format: StoreFormat,
     pub(crate) found: Inspection,
+    /// Did the last session close the store, and is its log as it was then? Then `format` on the disk still says so: who
+    /// changes queues, index or log first takes it back.
+    pub(crate) is_clean: bool,
 }
 
 /// Sees every whole record that the derived files do not cover, with what these hold.
@@ -66,7 +69,9 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
-    // From here on the store counts as written by us and not closed.
+    let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
+    let is_clean = known.is_clean() && covered && found.torn.is_none();
+    // From here on the store counts as written by us.
     if !ours {
         side.clear()?;
     }
@@ -74,16 +79,17 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
     side.empty_new()?;
     lock.iter().try_for_each(StoreLock::mark)?;
     // A promise is taken back when what is torn is cut: until then it tells a torn record from a whole one.
-    let promised = StoreFormat { record_crc_from: format.record_crc_from.or(found.crc_from), ..format.clone() };
+    let promised =
+        StoreFormat { record_crc_from: format.record_crc_from.or(found.crc_from), clean: is_clean, ..format.clone() };
     promised.save(&side)?;
     create_abort(storage, &options.root)?;
     let durable = known.watermark.map_or(0, |known| known.durable.get());
     let log = CommitLog::settle(options, &side, &format, &found, durable)?;
-    if promised != format {
-        format.save(&side)?;
+    if promised.record_crc_from != format.record_crc_from {
+        StoreFormat { clean: is_clean, ..format.clone() }.save(&side)?;
     }
     log.keep_lock(lock);
-    Ok(OpenedLog { log, side, known, format, found })
+    Ok(OpenedLog { log, side, known, format, found, is_clean })
 }
 
 impl CommitLog {

@@ -1,6 +1,7 @@
 //! Reading an open log: one record by its offset, or record after record with whatever damage lies between.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use super::log::CommitLog;
 use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, SINGLE_BYTES};
@@ -8,6 +9,9 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::record::RecordView;
 use crate::offset::LogOffset;
 use crate::view::MessageView;
+
+/// So many damages that readers met are remembered: each is met again with every message that lay in it.
+const MOST_MET: usize = 64;
 
 /// What a scan meets.
 ///
@@ -156,6 +160,10 @@ impl CommitLog {
 
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
     pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
+        let met = || self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = met().iter().find(|known| known.range.contains(&at.get())) {
+            return Ok(Some(known.clone()));
+        }
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
         let mut reader = Reader::new(self.shared.rules(Checks::All, PIECE_BYTES));
         let mut next = file.base();
@@ -163,7 +171,12 @@ impl CommitLog {
             && let Some((item, behind)) = self.item(&mut reader, next)?
         {
             match item {
-                Walked::Damaged(corruption) if corruption.range.contains(&at.get()) => return Ok(Some(corruption)),
+                Walked::Damaged(corruption) if corruption.range.contains(&at.get()) => {
+                    let mut met = met();
+                    met.truncate(MOST_MET - 1);
+                    met.insert(0, corruption.clone());
+                    return Ok(Some(corruption));
+                }
                 _ => next = behind,
             }
         }

@@ -81,6 +81,7 @@ impl CommitLog {
             opened_at: found.tail,
             read_mode: options.read_mode,
             damaged: damage_below(&found.corruptions, tail),
+            met: Mutex::default(),
             crc: options.crc,
             grouped: options.grouped,
             closed: AtomicBool::new(false),

@@ -24,7 +24,7 @@ use crate::index_file::IndexSet;
 use crate::message::MessageLimits;
 use crate::options::{RecoveryMode, StoreOptions};
 use crate::recovery::{NextOffsets, Parts, recover};
-use crate::side::{Derived, DerivedFile, StoreFormat, has_abort};
+use crate::side::{DerivedFile, StoreFormat, has_abort};
 
 /// Topics longer than this need V2 records.
 const TOPIC_BYTES: usize = 127;
@@ -130,7 +130,9 @@ impl CommitLog {
             read_only: false,
             salvage: false,
         };
-        open_log(&options, &mut |_, _| {}).map(|opened| opened.log)
+        let OpenedLog { log, side, format, .. } = open_log(&options, &mut |_, _| {})?;
+        format.save(&side)?;
+        Ok(log)
     }
 }
 
@@ -164,9 +166,7 @@ fn build(
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
     let (parts, strays) = open_parts(options, &opened)?;
-    let OpenedLog { log, side, mut known, format, found } = opened;
-    let is_covering = |derived: &Derived| derived.log_offset == found.tail;
-    let clean = known.is_clean() && known.derived.as_ref().is_some_and(is_covering) && found.torn.is_none();
+    let OpenedLog { log, side, mut known, format, found, is_clean: clean } = opened;
     if known.is_clean() && !clean {
         // A clean stop wrote a last frame; an older one knows nothing of the files as they are.
         known.derived = None;
@@ -241,6 +241,6 @@ fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<
     let (index, index_strays) = IndexSet::open(storage, &options.root, layout, &new_dir, clock)?;
     let (queues, index, on_arrival) = (Arc::new(queues), Arc::new(index), options.on_arrival.clone());
     let dispatcher = Arc::new(Dispatcher::new(opened.log.clone(), queues, index, levels, on_arrival));
-    let parts = Parts { side, dispatcher, save_bytes: options.checkpoint_bytes };
+    let parts = Parts { side, format: format.clone(), dispatcher, save_bytes: options.checkpoint_bytes };
     Ok((parts, [queue_strays, index_strays].concat()))
 }

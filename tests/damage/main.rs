@@ -5,12 +5,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod killed_opening;
 mod log_damage;
 mod log_files;
 mod old_copies;
 mod side_files;
 mod stores;
 mod use_time;
+#[path = "../common/watched_disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod watched_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
