@@ -192,6 +192,19 @@ fn an_array_is_a_batch_and_is_acknowledged_as_one() {
     assert_eq!(keys, ["o-0", "o-1", "o-2", "o-3", "o-4"]);
 }
 
+/// The scan had nothing to meet, and so nothing was said.
+#[test]
+fn a_log_whose_files_are_gone_is_damage() {
+    let store = Store::new();
+    store.put(&orders(3));
+    for file in fs::read_dir(store.path.join("commitlog")).expect("there is a log") {
+        fs::remove_file(file.expect("it can be listed").path()).expect("a log file can be removed");
+    }
+    let output = store.inspect(&["log"]);
+    assert_eq!(status(&output), 0);
+    assert!(errors(&output).contains("the log ends before what was durable"), "{}", errors(&output));
+}
+
 #[test]
 fn what_inspect_prints_can_be_imported() {
     let (store, other) = (Store::new(), Store::new());
@@ -241,6 +254,7 @@ fn a_bad_line_ends_the_import_and_keeps_what_was_acknowledged() {
         ("{\"topic\": \"t\", \"properties\": {\"a\": 1}}", "properties.a: invalid type"),
         ("{\"topic\": \"a/b\"}", "line 3: "),
         ("[{\"topic\": \"t\"}, {\"topic\": \"..\"}]", "line 3: "),
+        ("[[\"t\", 0, \"b\"]]", "[0]: invalid type: sequence"),
     ];
     for (bad, message) in cases {
         let store = Store::new();
@@ -324,6 +338,12 @@ fn a_store_that_is_not_there_is_status_2_and_is_not_made() {
         assert!(!store.path.exists(), "{arguments:?}");
     }
     store.put(&orders(1));
+    let plain = store.path.with_extension("txt");
+    fs::write(&plain, "no store").expect("a file can be made");
+    for command in ["summary", "log", "verify"] {
+        let output = example("inspect").arg(&plain).arg(command).output().expect("inspect runs");
+        assert_eq!((status(&output), output.stdout.len()), (2, 0), "a file is no store: {command}");
+    }
     let unknown = store.inspect(&["msg", "0A00000100002A9F00000000000F0000"]);
     assert_eq!((status(&unknown), unknown.stdout.len()), (2, 0));
 }

@@ -94,9 +94,8 @@ pub(crate) fn complain(message: &str) {
 }
 
 fn run(args: &Args, output: &mut Output) -> Result<Verdict, Failure> {
-    if args.store.exists()
-        && ["commitlog", "lock"].iter().all(|name| args.store.join(name).try_exists().is_ok_and(|exists| !exists))
-    {
+    let is_absent = |name: &&str| args.store.join(name).try_exists().is_ok_and(|exists| !exists);
+    if args.store.is_file() || args.store.is_dir() && ["commitlog", "lock"].iter().all(is_absent) {
         let reason = "it is no folder with a store: neither commitlog nor lock is in it".to_owned();
         return Err(Error::InvalidOption { option: "STORE", reason }.into());
     }
