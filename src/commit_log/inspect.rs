@@ -43,6 +43,8 @@ pub(crate) struct Inspection {
     /// Bytes behind the tail that are not zero, up to the last one of them.
     pub(crate) torn: Option<Range<LogOffset>>,
     pub(crate) corruptions: Vec<Corruption>,
+    /// The record below the watermark, if it is not the one that the watermark describes.
+    pub(super) changed: Option<Range<u64>>,
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
     pub(crate) scanned_bytes: u64,
@@ -334,6 +336,7 @@ impl Inspector<'_> {
         }
         if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
             self.found.corrupt(at..end, "the last durable record is not the one that was written");
+            self.found.changed = Some(at..end);
             return Ok(());
         }
         self.found.last = Some((at, last.bytes));

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
-use crate::side::{Derived, SideFolder, StoreFormat, create_abort};
+use crate::side::{Derived, MOST_DAMAGED, SideFolder, StoreFormat, create_abort};
 
 /// An open log, and what opening it found.
 #[derive(Debug)]
@@ -69,6 +69,11 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
+    // What is deleted meanwhile is damaged no more.
+    format.damaged.retain(|range| range.start >= found.range().start);
+    format.damaged.extend(found.changed.clone().filter(|changed| !format.damaged.contains(changed)));
+    let forgotten = format.damaged.len().saturating_sub(MOST_DAMAGED);
+    format.damaged.drain(..forgotten);
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);
     let is_clean = known.is_clean() && covered && found.torn.is_none();
     // From here on the store counts as written by us.

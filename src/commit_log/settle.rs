@@ -4,6 +4,7 @@
 //! that a crash between any two of them leaves a log that the next opening puts right in the same way.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::inspect::Inspection;
@@ -80,7 +81,7 @@ impl CommitLog {
             crc_from: format.record_crc_from,
             opened_at: found.tail,
             read_mode: options.read_mode,
-            damaged: damage_below(&found.corruptions, tail),
+            damaged: damage_below(found, format, tail),
             met: Mutex::default(),
             crc: options.crc,
             grouped: options.grouped,
@@ -161,11 +162,20 @@ fn spoil(file: &MappedFile, record: u64) -> Result<()> {
     file.file().write_at(&LOST_CRC_PROPERTY, end - CRC_PROPERTY_BYTES as u64)
 }
 
-/// The damage that reads have to know of. What is lost behind the tail is reported, but appends use those offsets anew.
-fn damage_below(corruptions: &[Corruption], tail: u64) -> Vec<Corruption> {
-    let below = corruptions.iter().filter(|corruption| corruption.range.start < tail);
-    let cut = |corruption: &Corruption| corruption.range.start..corruption.range.end.min(tail);
-    below.map(|corruption| Corruption { range: cut(corruption), ..corruption.clone() }).collect()
+/// The damage that reads have to know of, lowest first: found now, or in an earlier opening where nothing in the bytes
+/// tells of it. What is lost behind the tail is reported, but appends use those offsets anew.
+fn damage_below(found: &Inspection, format: &StoreFormat, tail: u64) -> Vec<Corruption> {
+    let earlier = |range: &Range<u64>| {
+        let path = found.files.find(range.start)?.path().to_path_buf();
+        let reason = "an earlier opening found the record changed".to_owned();
+        Some(Corruption { path, range: range.clone(), reason })
+    };
+    let is_new = |range: &&Range<u64>| found.corruptions.iter().all(|known| known.range != **range);
+    let all = found.corruptions.iter().cloned().chain(format.damaged.iter().filter(is_new).filter_map(earlier));
+    let mut below: Vec<_> = all.filter(|damage| damage.range.start < tail).collect();
+    below.iter_mut().for_each(|damage| damage.range.end = damage.range.end.min(tail));
+    below.sort_by_key(|damage| damage.range.start);
+    below
 }
 
 /// Stands for a host that a message does not name: this machine, RocketMQ's usual port.

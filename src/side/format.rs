@@ -1,6 +1,6 @@
 //! `mqlog/format`: the sizes a store was made with, and whether it was closed.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::{FORMAT, SideFolder};
 use crate::error::{Error, Result};
@@ -10,6 +10,10 @@ use crate::offset::LogOffset;
 
 /// The first line: what this is, and its version.
 const TITLE: &str = "mqlog 1";
+/// A line that is there only where it has something to say.
+const DAMAGED: &str = "damaged";
+/// So many ranges are kept, the highest.
+pub(crate) const MOST_DAMAGED: usize = 64;
 /// No format file is as long as this.
 const LIMIT_BYTES: usize = 4096;
 
@@ -26,8 +30,15 @@ pub(crate) struct StoreFormat {
     pub(crate) index_entries: u32,
     /// From here on every record carries the record CRC; `None`: nobody promises that of any.
     pub(crate) record_crc_from: Option<LogOffset>,
+    /// What a salvage knew to be damaged although nothing in the bytes says so, lowest first.
+    pub(crate) damaged: Vec<Range<u64>>,
     /// Did the last session close the store? Taken back before a session's first change.
     pub(crate) clean: bool,
+}
+
+fn parse_range(text: &str) -> Option<Range<u64>> {
+    let (start, end) = text.split_once("..")?;
+    Some(start.parse().ok()?..end.parse().ok()?)
 }
 
 impl Default for StoreFormat {
@@ -40,6 +51,7 @@ impl Default for StoreFormat {
             index_slots: 16_384,
             index_entries: 65_536,
             record_crc_from: None,
+            damaged: Vec::new(),
             clean: false,
         }
     }
@@ -59,12 +71,14 @@ impl StoreFormat {
     pub(super) fn encode(&self) -> String {
         let from = self.record_crc_from.map_or("none".to_owned(), |from| from.to_string());
         let clean = if self.clean { "yes" } else { "no" };
+        let ranges: String = self.damaged.iter().map(|range| format!(" {}..{}", range.start, range.end)).collect();
+        let damaged = if ranges.is_empty() { ranges } else { format!("{DAMAGED}{ranges}\n") };
         let Self { log_file_bytes, queue_file_entries, batch_queue_file_entries, index_slots, index_entries, .. } =
             self;
         let text = format!(
             "{TITLE}\nlog_file_bytes {log_file_bytes}\nqueue_file_entries {queue_file_entries}\n\
              batch_queue_file_entries {batch_queue_file_entries}\nindex_slots {index_slots}\n\
-             index_entries {index_entries}\nrecord_crc_from {from}\nclean {clean}\n"
+             index_entries {index_entries}\nrecord_crc_from {from}\n{damaged}clean {clean}\n"
         );
         let crc = crc32c::crc32c(text.as_bytes());
         format!("{text}crc32c {crc:08x}\n")
@@ -72,7 +86,9 @@ impl StoreFormat {
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
-        let mut values = text.lines().skip(1).filter_map(|line| Some(line.split_once(' ')?.1));
+        let lines = text.lines().skip(1).filter_map(|line| line.split_once(' '));
+        let damaged = lines.clone().find(|(name, _)| *name == DAMAGED).map(|(_, ranges)| ranges);
+        let mut values = lines.filter(|(name, _)| *name != DAMAGED).map(|(_, value)| value);
         let format = Self {
             log_file_bytes: values.next()?.parse().ok()?,
             queue_file_entries: values.next()?.parse().ok()?,
@@ -81,6 +97,7 @@ impl StoreFormat {
             index_entries: values.next()?.parse().ok()?,
             record_crc_from: values.next()?.parse().ok().map(LogOffset::new),
             clean: values.next()? == "yes",
+            damaged: damaged.map_or(Some(Vec::new()), |ranges| ranges.split(' ').map(parse_range).collect())?,
         };
         // There is one way to write each state, so this compares everything at once: title, names and checksum too.
         (format.encode() == text && format.check().is_ok()).then_some(format)

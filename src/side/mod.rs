@@ -31,6 +31,7 @@
 //! index_slots 100000
 //! index_entries 400000
 //! record_crc_from 0               the log offset from which every record has the record CRC, or `none`
+//! damaged 107..214 500..612      only after a salvage: was not as W had it, though nothing in the bytes says so
 //! clean yes                       `yes` or `no`: did the last session close the store?
 //! crc32c e10b0f93
 //! ```
@@ -90,7 +91,7 @@ use crate::error::Result;
 use crate::offset::LogOffset;
 
 pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, MAX_QUEUE_ENTRIES, QueueState};
-pub(crate) use format::{LOG_FILE_BYTES, StoreFormat};
+pub(crate) use format::{LOG_FILE_BYTES, MOST_DAMAGED, StoreFormat};
 pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, remove_abort, store_checkpoint};
 pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
 

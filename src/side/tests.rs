@@ -143,6 +143,7 @@ mod format {
             index_slots: 100_000,
             index_entries: 400_000,
             record_crc_from: Some(LogOffset::ZERO),
+            damaged: Vec::new(),
             clean: true,
         }
     }
@@ -160,9 +161,11 @@ mod format {
         let (_dir, side) = side();
         for record_crc_from in [None, Some(LogOffset::ZERO), Some(LogOffset::MAX)] {
             for clean in [false, true] {
-                let saved = StoreFormat { record_crc_from, clean, ..sample() };
-                saved.save(&side).unwrap();
-                assert_eq!(StoreFormat::load(&side).unwrap(), Some(saved));
+                for damaged in [vec![], vec![107..214, 300..301], vec![0..1, 7..u64::MAX]] {
+                    let saved = StoreFormat { record_crc_from, damaged, clean, ..sample() };
+                    saved.save(&side).unwrap();
+                    assert_eq!(StoreFormat::load(&side).unwrap(), Some(saved));
+                }
             }
         }
     }

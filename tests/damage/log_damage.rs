@@ -289,3 +289,37 @@ fn a_log_that_is_mostly_damaged_is_walked_once() {
     let (whole, damaged): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
     assert_eq!((whole.len(), damaged.len()), (6, puts.len() - 6));
 }
+
+/// Without record CRC only the watermark knew that the last record had been changed, and it moved on with the salvage: the
+/// next session showed the record as a good one, which its queue had never heard of.
+#[test]
+fn what_the_watermark_knew_to_be_changed_stays_damaged_after_a_salvage() {
+    let dir = fast_dir();
+    let options = || StoreOptions::new(dir.path()).record_crc(false);
+    let store = MessageStore::open(options()).unwrap();
+    let puts: Vec<_> = (0..3).map(|_| store.put(Message::new("t").tags("tag").body(b"body")).unwrap()).collect();
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = usize::try_from(puts[2].end().get()).unwrap() - 2;
+    assert_eq!(bytes[at], b'g');
+    bytes[at] = b'G';
+    fs::write(&path, bytes).unwrap();
+    let changed = puts[2].log_offset.get()..puts[2].end().get();
+    let error = MessageStore::open(options()).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Corrupt(damage) if damage.range == changed), "{error}");
+    MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap().close().unwrap();
+    for session in 0..3 {
+        let store = MessageStore::open(options()).unwrap();
+        assert!(matches!(store.read(puts[2].log_offset), Err(Error::Corrupt(damage)) if damage.range == changed));
+        let damages = store.verify().unwrap().damages;
+        assert_eq!(
+            damages.iter().map(|damage| damage.range.clone()).collect::<Vec<_>>(),
+            std::slice::from_ref(&changed)
+        );
+        let read: Vec<_> = store.queue("t", 0).iter_from(QueueOffset::ZERO).map(|message| message.is_ok()).collect();
+        assert_eq!(read, [vec![true, true, false], vec![true; session]].concat());
+        store.put(Message::new("t").body(b"new")).unwrap();
+        store.close().unwrap();
+    }
+}
