@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
 
     /// The C++ client writes `1` for true.
     pub(crate) fn is_true(&self, name: &str) -> bool {
-        matches!(self.text(name), Some("true" | "1"))
+        self.text(name).is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"))
     }
 }
 

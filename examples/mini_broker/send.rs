@@ -120,7 +120,8 @@ impl Broker {
 
     fn queue_for(&self, header: &SendHeader<'_>, topic: &Topic) -> Result<i32, Refusal> {
         if header.queue_id < 0 {
-            return Ok(topic.any_queue(self.next_number()));
+            let none = || Refusal::new(say::SYSTEM_ERROR, format!("topic {} has no queue to write to", header.topic));
+            return topic.any_queue(self.next_number()).ok_or_else(none);
         }
         if header.queue_id >= topic.queues() {
             let remark =

@@ -98,10 +98,10 @@ impl Topic {
         self.durable_queues.map_or(self.all_queues(), |durable| self.all_queues().min(durable))
     }
 
-    /// One of the queues for a send that names none.
-    pub(crate) fn any_queue(&self, number: u32) -> i32 {
+    /// One of the queues for a send that names none; `None` if there is none to write to.
+    pub(crate) fn any_queue(&self, number: u32) -> Option<i32> {
         let any = i32::try_from(number >> 1).unwrap_or(0);
-        any % self.write_queues.min(self.queues()).max(1)
+        any.checked_rem(self.write_queues.min(self.queues()))
     }
 
     fn all_queues(&self) -> i32 {
@@ -367,7 +367,7 @@ mod tests {
         let queues = || {
             let topic = topics.get("a").unwrap();
             let chosen = (0..100).map(|number| topic.any_queue(number)).max();
-            assert_eq!(chosen, Some(topic.queues() - 1));
+            assert_eq!(chosen, Some(Some(topic.queues() - 1)));
             topic.queues()
         };
         for (count, before) in [(8, 4), (2, 2), (6, 2)] {

@@ -182,7 +182,7 @@ impl CommitLog {
                 }
                 Placing::NeedsFile => {
                     drop(place);
-                    shared.prepare_file()?;
+                    self.prepare_file()?;
                 }
                 Placing::NeedsBlocks(end) => {
                     drop(place);
@@ -194,6 +194,16 @@ impl CommitLog {
                 }
             }
         }
+    }
+
+    /// Makes the next file. Where there is no descriptor for it, the full files give theirs back when they are durable.
+    fn prepare_file(&self) -> Result<()> {
+        let prepared = self.shared.prepare_file();
+        if !prepared.as_ref().is_err_and(Error::lacks_descriptor) {
+            return prepared;
+        }
+        self.flush()?;
+        self.shared.prepare_file()
     }
 
     /// Would an append of so many bytes wait: for room in the group, for blocks, for the next file?

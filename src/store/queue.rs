@@ -111,7 +111,7 @@ impl QueueHandle {
         let log = &self.shared.log;
         queue.offset_by_time(ms, bound, |entry: &QueueEntry| match log.read(LogOffset::new(entry.log_offset)) {
             Ok(message) => Ok(Some(message.store_ms())),
-            Err(Error::OutOfRange { offset, available }) if offset < available.start => Ok(None),
+            Err(Error::OutOfRange { offset, .. }) if offset < log.range().start.get() => Ok(None),
             Err(Error::Corrupt(_)) => self.shared.store_ms_behind(LogOffset::new(entry.log_offset)).map(Some),
             Err(error) => Err(error),
         })

@@ -274,7 +274,7 @@ fn full_log_files_take_no_descriptor() {
             store.put(Message::new("t").body(&[7; 500])).unwrap();
         }
         store.flush().unwrap();
-        assert!(store.log_range().end - from > 10 * 16 * 1024);
+        assert!(store.log_range().end - from > 10 * 16 * 1024, "there are many files");
         assert!(open_log_files(dir.path()) <= 3, "{} are open", open_log_files(dir.path()));
         store.close().unwrap();
         for mode in [ReadMode::Mapped, ReadMode::Copy] {
@@ -285,4 +285,18 @@ fn full_log_files_take_no_descriptor() {
         fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
         check_store(&MessageStore::open(options()).unwrap());
     }
+}
+
+#[test]
+fn what_a_reader_beside_the_writer_opened_stays_readable_when_that_deletes() {
+    let dir = fast_dir();
+    let options = || small(dir.path()).log_file_bytes(4096);
+    let store = MessageStore::open(options()).unwrap();
+    put_many(&store, "t", 500);
+    let end = store.flush().unwrap();
+    let reader = MessageStore::open(options().read_only(true)).unwrap();
+    assert!(store.delete_before(end).unwrap() > 10);
+    let shown = reader.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_))));
+    assert_eq!(shown.count(), 500);
+    assert_eq!(reader.queue("t", 0).iter_from(QueueOffset::ZERO).map(Result::unwrap).count(), 500);
 }
