@@ -110,7 +110,7 @@ impl Args {
             let value = value.into_string().map_err(|value| format!("{name} cannot be {}", value.display()))?;
             args.set(&name, &value)?;
         }
-        if args.broker.ip().is_unspecified() && args.advertise.is_none() {
+        if args.broker.ip().to_canonical().is_unspecified() && args.advertise.is_none() {
             return Err("--broker on all addresses needs --advertise: clients must be told one of them".to_owned());
         }
         Ok(Some(args))
@@ -123,7 +123,7 @@ impl Args {
             "--broker" => return address(name, value).map(|address| self.broker = address),
             "--advertise" => {
                 let address = address(name, value)?;
-                if address.ip().is_unspecified() || address.port() == 0 {
+                if address.ip().to_canonical().is_unspecified() || address.port() == 0 {
                     return Err(format!("--advertise cannot be {value}: nobody can connect to that"));
                 }
                 self.advertise = Some((value.to_owned(), address));
@@ -198,6 +198,8 @@ mod tests {
             "--what 1",
             "--advertise 0.0.0.0:10911",
             "--advertise 127.0.0.1:0",
+            "--advertise [::ffff:0.0.0.0]:10911",
+            "--broker [::ffff:0.0.0.0]:1",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -52,7 +52,9 @@ use std::env;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use mqlog::{MessageStore, StoreOptions};
 
@@ -94,6 +96,20 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "mini_broker: {message}");
 }
 
+/// Who does not take the first line in this time does not get it first.
+const PRINT_TIME: Duration = Duration::from_secs(1);
+
+/// Prints the first line. Nobody may be reading, and the pipe full: the broker serves all the same.
+fn announce(line: String) {
+    let (told, printed) = mpsc::channel();
+    thread::spawn(move || {
+        let mut out = io::stdout();
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        let _ = told.send(());
+    });
+    let _ = printed.recv_timeout(PRINT_TIME);
+}
+
 fn run(args: Args) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     // From the first moment on a signal leads to a clean stop.
@@ -111,10 +127,7 @@ fn run(args: Args) -> Result<(), String> {
     let closed = lock(&gate);
     let loops = EventLoops::start(&broker_parts, vec![namesrv, broker], args.threads, &gate).map_err(text)?;
 
-    let mut out = io::stdout();
-    // Nobody may be reading; the broker serves all the same.
-    let _ = writeln!(out, "mini_broker is ready: name server {}, broker {}", addresses.0, addresses.1);
-    let _ = out.flush();
+    announce(format!("mini_broker is ready: name server {}, broker {}", addresses.0, addresses.1));
     drop(closed);
     let (most, wanted) = (broker_parts.limits.max_connections, args.limits.max_connections);
     if most < wanted {

@@ -81,8 +81,7 @@ impl Saver {
 
 fn run(broker: &Broker, config: &Config) {
     let mut due = Instant::now() + INTERVAL;
-    let mut was_healthy = true;
-    let (mut topics_told, mut offsets_told) = (None, None);
+    let (mut topics_told, mut offsets_told, mut health_told) = (None, None, None);
     loop {
         let asked = broker.saver.next(due);
         let saved =
@@ -104,7 +103,8 @@ fn run(broker: &Broker, config: &Config) {
             let changed = broker.offsets.take_changed();
             let _ = save(OFFSETS_FILE, config, changed, &mut offsets_told, || broker.offsets.put_back());
             broker.look_after();
-            was_healthy = tell_health(broker, was_healthy);
+            // Clients see that something is wrong with the store, not who can mend it.
+            tell(broker.store.health().err().map(|error| format!("the store: {error}")), &mut health_told);
         }
         if asked.end {
             return;
@@ -112,18 +112,15 @@ fn run(broker: &Broker, config: &Config) {
     }
 }
 
-/// Says once what is wrong with the store: clients see that something is, not who can mend it. Returns whether it is well.
-fn tell_health(broker: &Broker, was_healthy: bool) -> bool {
-    let health = broker.store.health();
-    if let Err(error) = &health
-        && was_healthy
-    {
-        crate::complain(&format!("the store: {error}"));
+/// Says a problem once, until there is another one or none.
+fn tell(problem: Option<String>, told: &mut Option<String>) {
+    if let Some(problem) = problem.as_ref().filter(|_| *told != problem) {
+        crate::complain(problem);
     }
-    health.is_ok()
+    *told = problem;
 }
 
-/// Writes a file if it changed. What stands in the way is told once: every send to a new topic may lead here.
+/// Writes a file if it changed. Every send to a new topic may lead here, so what stands in the way is told once.
 fn save(
     name: &str,
     config: &Config,
@@ -136,10 +133,6 @@ fn save(
         put_back();
         format!("{name} cannot be written: {error}")
     });
-    let problem = saved.as_ref().err().cloned();
-    if let Some(problem) = problem.as_ref().filter(|_| *told != problem) {
-        crate::complain(problem);
-    }
-    *told = problem;
+    tell(saved.as_ref().err().cloned(), told);
     saved
 }

@@ -151,7 +151,7 @@ impl Damaged {
         let known: u64 = own.parse().unwrap_or(0);
         let new = match input.byte() % 3 {
             0 => known.wrapping_add(LOG_FILE_BYTES * u64::from(input.byte() % 8)),
-            1 => known + 160 * u64::from(input.byte()),
+            1 => known.wrapping_add(160 * u64::from(input.byte())),
             _ => input.number(known),
         };
         let width = own.len();

@@ -116,15 +116,17 @@ impl Inspection {
     }
 }
 
-/// A writer beside a read-only opening may delete the oldest files: so many of them stay readable here.
-const KEPT_OPEN: usize = 128;
+/// So many files have a descriptor while the log is opened; the others are opened for each use. A session that made many
+/// files in a moment must not leave a log that cannot be opened again.
+const MOST_OPEN: usize = 64;
 
 fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) -> Result<Inspection> {
     let dir = options.root.join("commitlog");
     let (listed, strays) = list_log_files(&options.storage, &dir)?;
     let mut found = Inspection { dir, file_bytes, strays, ..Inspection::default() };
-    // What an opening may write back and sync has its descriptor from here on.
-    let durable = watermark.filter(|_| !options.read_only).map_or(u64::MAX, |known| known.durable.get());
+    // What may be written back has its descriptor from here on; and, where nothing is written, the oldest files, which a
+    // writer beside this may delete.
+    let (durable, mut open) = (watermark.map_or(u64::MAX, |known| known.durable.get()), 0);
     // The first file stays even if it is empty: its name says where the log begins.
     let filled = listed.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
     for (index, (base, bytes)) in listed.into_iter().enumerate() {
@@ -138,10 +140,10 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
             let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
             stand_in(options, &mut found, Corruption { path: path.clone(), range: last..base, reason })?;
         }
-        let file = if base + file_bytes > durable {
-            options.storage.open(&path, OpenMode::ReadWrite)?
-        } else if options.read_only && index < KEPT_OPEN {
-            options.storage.open(&path, OpenMode::Read)?
+        let wants_open = options.read_only || base + file_bytes > durable;
+        let file = if wants_open && open < MOST_OPEN {
+            open += 1;
+            options.storage.open(&path, if options.read_only { OpenMode::Read } else { OpenMode::ReadWrite })?
         } else {
             options.storage.resting(&path)
         };
@@ -250,7 +252,11 @@ impl Inspector<'_> {
             return Ok(None);
         }
         let file = self.reader.file();
+        let durable = self.watermark.map_or(0, |known| known.durable.get());
         let (next, bytes) = match self.reader.judge(at) {
+            Found::Record(record) if at < durable && durable < at + u64::from(record.record_bytes()) => {
+                return self.bad(at, "the record goes on behind what was durable, which ends with a record".to_owned());
+            }
             Found::Record(record) => {
                 (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
                 self.order.note(&record);

@@ -44,7 +44,8 @@ pub enum ReadMode {
     /// the process with a signal.
     #[default]
     Mapped,
-    /// With positioned reads into memory of their own: an I/O error is [`Error::Io`](crate::Error::Io).
+    /// With positioned reads into memory of their own: an I/O error is [`Error::Io`](crate::Error::Io), and so is the lack
+    /// of a descriptor for the moment of reading.
     Copy,
 }
 
