@@ -69,8 +69,8 @@ pub(super) struct Shared {
     pub(super) read_mode: ReadMode,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
-    /// What readers found damaged since, the last one first.
-    pub(super) met: Mutex<Vec<Corruption>>,
+    /// The damage of files in which readers met some, by the files' first offset, the last one first.
+    pub(super) met: Mutex<Vec<(u64, Vec<Corruption>)>>,
     pub(super) crc: RecordCrc,
     /// Appends go through a group buffer and positioned writes.
     pub(super) grouped: bool,

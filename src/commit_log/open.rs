@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
-use crate::side::{Derived, MOST_DAMAGED, SideFolder, StoreFormat, create_abort};
+use crate::side::{Derived, DerivedFile, MOST_DAMAGED, SideFolder, StoreFormat, create_abort};
 
 /// An open log, and what opening it found.
 #[derive(Debug)]
@@ -86,6 +86,11 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
     // A promise is taken back when what is torn is cut: until then it tells a torn record from a whole one.
     let promised =
         StoreFormat { record_crc_from: format.record_crc_from.or(found.crc_from), clean: is_clean, ..format.clone() };
+    if known.is_clean() && !is_clean {
+        // A clean stop wrote a last frame; an older one knows nothing of the files as they are.
+        DerivedFile::remove(&side)?;
+        known.derived = None;
+    }
     promised.save(&side)?;
     create_abort(storage, &options.root)?;
     let durable = known.watermark.map_or(0, |known| known.durable.get());

@@ -10,8 +10,8 @@ use crate::format::record::RecordView;
 use crate::offset::LogOffset;
 use crate::view::MessageView;
 
-/// So many damages that readers met are remembered: each is met again with every message that lay in it.
-const MOST_MET: usize = 64;
+/// Of so many files the damage that readers met is remembered: it is met again with every message that lay in it.
+const MOST_MET: usize = 4;
 
 /// What a scan meets.
 ///
@@ -91,6 +91,12 @@ impl Iterator for LogScan {
     }
 }
 
+/// The damage that has a byte, of some that are in order.
+fn holding(damages: &[Corruption], at: LogOffset) -> Option<Corruption> {
+    let index = damages.partition_point(|damage| damage.range.end <= at.get());
+    damages.get(index).filter(|damage| damage.range.contains(&at.get())).cloned()
+}
+
 impl CommitLog {
     /// Reads the record that begins at an offset, with its checksums compared.
     ///
@@ -160,27 +166,30 @@ impl CommitLog {
 
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
     pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
-        let met = || self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = met().iter().find(|known| known.range.contains(&at.get())) {
-            return Ok(Some(known.clone()));
-        }
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
-        let mut reader = Reader::new(self.shared.rules(Checks::All, PIECE_BYTES));
-        let mut next = file.base();
-        while next <= at.get()
-            && let Some((item, behind)) = self.item(&mut reader, next)?
-        {
-            match item {
-                Walked::Damaged(corruption) if corruption.range.contains(&at.get()) => {
-                    let mut met = met();
-                    met.truncate(MOST_MET - 1);
-                    met.insert(0, corruption.clone());
-                    return Ok(Some(corruption));
-                }
-                _ => next = behind,
-            }
+        let met = || self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = met().iter().find(|(base, _)| *base == file.base()).and_then(|(_, damages)| holding(damages, at));
+        if known.is_some() {
+            return Ok(known);
         }
-        Ok(None)
+        // Each other damage of the file will be asked for as well.
+        let mut reader = Reader::new(self.shared.rules(Checks::All, PIECE_BYTES));
+        let (mut next, mut damages) = (file.base(), Vec::new());
+        while next < file.end()
+            && let Some((item, behind)) = self.item(&mut reader, next)?
+            && behind > next
+        {
+            if let Walked::Damaged(corruption) = item {
+                damages.push(corruption);
+            }
+            next = behind;
+        }
+        let found = holding(&damages, at);
+        let mut met = met();
+        met.retain(|(base, _)| *base != file.base());
+        met.insert(0, (file.base(), damages));
+        met.truncate(MOST_MET);
+        Ok(found)
     }
 
     /// Calls `visit` for what stands in `from..end`, in order, until about `max_bytes` are done; returns where to go

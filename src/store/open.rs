@@ -130,7 +130,11 @@ impl CommitLog {
             read_only: false,
             salvage: false,
         };
-        let OpenedLog { log, side, format, .. } = open_log(&options, &mut |_, _| {})?;
+        let OpenedLog { log, side, format, is_clean, .. } = open_log(&options, &mut |_, _| {})?;
+        if is_clean {
+            // Nobody looks at queues and index now: the store that opens next has to, at all of them.
+            DerivedFile::remove(&side)?;
+        }
         format.save(&side)?;
         Ok(log)
     }
@@ -166,11 +170,7 @@ fn build(
     (read_only, had_abort): (bool, bool),
 ) -> Result<MessageStore> {
     let (parts, strays) = open_parts(options, &opened)?;
-    let OpenedLog { log, side, mut known, format, found, is_clean: clean } = opened;
-    if known.is_clean() && !clean {
-        // A clean stop wrote a last frame; an older one knows nothing of the files as they are.
-        known.derived = None;
-    }
+    let OpenedLog { log, side, known, format, found, is_clean: clean } = opened;
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
     let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
     let report = RecoveryReport {

@@ -45,10 +45,10 @@ impl MessageStore {
         if shared.read_only {
             return Err(Error::ReadOnly);
         }
-        let _deleting = lock(&shared.deleting);
         // A full disk is what a deletion helps against: it stands in the way only where nothing can go.
         shared.failures()?;
         shared.dispatch_for_reading()?;
+        let _deleting = lock(&shared.deleting);
         let progress = shared.log.progress();
         let offset = offset.min(progress.dispatched()).min(progress.flushed());
         // What no frame knows would be dispatched again after a crash, and then the records must still be there: a queue

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mqlog::MessageStore;
 use mqlog::disk::OpenMode;
+use mqlog::{CommitLog, MessageStore};
 
 use crate::Harm;
 use crate::common::check_content;
@@ -57,5 +57,20 @@ fn the_opening_after_one_that_was_killed_finds_the_same_damage() {
         }
         println!("{}: {killed} openings killed", name.display());
         assert!(killed > 5);
+    }
+}
+
+/// A log that is opened alone took the clean stop back, and nobody had looked at queues and index.
+#[test]
+fn after_a_log_was_opened_alone_everything_is_looked_at() {
+    let base = Base::make(End::Closed);
+    let index = base.files("index").pop().unwrap();
+    for name in [Path::new("consumequeue/orders/0/00000000000000000000"), &index] {
+        let patient = base.patient();
+        assert!(Harm::Flipped(1).apply(&base, &patient, name));
+        drop(CommitLog::open(&patient.root, 64 * 1024).unwrap());
+        let store = patient.open();
+        assert!(check_content(&store) == base.content, "{}", name.display());
+        patient.check_after(store, &base.content);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -299,4 +300,25 @@ fn what_a_reader_beside_the_writer_opened_stays_readable_when_that_deletes() {
     let shown = reader.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_))));
     assert_eq!(shown.count(), 500);
     assert_eq!(reader.queue("t", 0).iter_from(QueueOffset::ZERO).map(Result::unwrap).count(), 500);
+}
+
+/// `verify` and deletions told of arrivals while they held what keeps deletions out: who deleted then waited for ever.
+#[test]
+fn who_is_told_of_an_arrival_may_delete() {
+    let dir = fast_dir();
+    let (cell, told) = (Arc::new(OnceLock::<MessageStore>::new()), Arc::new(AtomicU64::new(0)));
+    let (known, count) = (Arc::clone(&cell), Arc::clone(&told));
+    let options = small(dir.path()).drive(Drive::Manual).on_arrival(move |_, _| {
+        if let Some(store) = known.get() {
+            store.delete_before(LogOffset::ZERO).unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let store = cell.get_or_init(|| MessageStore::open(options).unwrap());
+    store.put(Message::new("t")).unwrap();
+    assert_eq!(store.verify().unwrap().damages, []);
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    store.put(Message::new("t")).unwrap();
+    store.delete_before(LogOffset::ZERO).unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 2);
 }
