@@ -341,7 +341,12 @@ impl Shared {
     /// it gets too little time.
     fn help_populate(&self) -> Result<()> {
         let near = self.progress.tail().get() + POPULATE_LEAST_BYTES > self.populated.load(Ordering::Relaxed);
-        if near { self.populate(POPULATE_LEAST_BYTES) } else { Ok(()) }
+        if !near {
+            return Ok(());
+        }
+        // A log that is closed leaves its files alone.
+        self.check()?;
+        self.populate(POPULATE_LEAST_BYTES)
     }
 
     /// Makes the file behind the active one, if nobody did meanwhile.

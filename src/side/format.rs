@@ -32,7 +32,7 @@ pub(crate) struct StoreFormat {
     pub(crate) record_crc_from: Option<LogOffset>,
     /// What a salvage knew to be damaged although nothing in the bytes says so, lowest first.
     pub(crate) damaged: Vec<Range<u64>>,
-    /// Did the last session close the store? Taken back before a session's first change.
+    /// Did the last session close the store? Taken back before queues, index or log change.
     pub(crate) clean: bool,
 }
 
