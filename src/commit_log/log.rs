@@ -326,12 +326,11 @@ impl Shared {
             let place = self.lock_place()?;
             (place.tail, place.allocated)
         };
-        let done = self.populated.load(Ordering::Relaxed);
-        let start = done.max(tail);
+        let start = self.populated.load(Ordering::Relaxed).max(tail);
         let Some(file) = self.files.find(start).filter(|_| start < allocated.min(tail + ahead)) else { return Ok(()) };
         let end = (start + POPULATE_PIECE_BYTES).min(allocated).min(file.end());
         // The piece is this thread's now: another one that comes meanwhile takes the next.
-        if self.populated.compare_exchange(done, end, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.populated.fetch_max(end, Ordering::Relaxed) < end {
             file.populate(start - file.base()..end - file.base());
         }
         Ok(())
