@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::DecodeError;
-use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView, Shape, covered_by_crc, crc_of};
+use crate::format::record::{BLANK_BYTES, BLANK_MAGIC, CrcProperty, Item, RecordView, Shape, covered_by_crc};
 use crate::mapped_file::{MappedFile, MappedFiles, Slice};
 use crate::offset::LogOffset;
 use crate::side::LastRecord;
@@ -172,7 +172,7 @@ impl Reader {
     fn crc_ahead(&self, bytes: &[u8], at: u64) -> Option<u32> {
         let applies = matches!(self.rules.checks, Checks::One) && self.needs_crc(at);
         let covered = applies.then(|| covered_by_crc(bytes)).flatten()?;
-        (covered.len() <= AHEAD_BYTES).then(|| crc_of(covered))
+        (covered.len() <= AHEAD_BYTES).then(|| crc32fast::hash(covered))
     }
 
     fn needs_crc(&self, at: u64) -> bool {

@@ -56,11 +56,11 @@ impl CommitLog {
         let map = |found: &Arc<MappedFile>| {
             let mapped = MappedFile::new(found.file(), found.base(), creation.file_bytes, !options.read_only)?;
             mapped.publish((tail - mapped.base()).min(creation.file_bytes));
-            match mapped.end() <= tail {
-                // It is read as it was found.
-                _ if options.read_only => {}
-                true => mapped.rest(&options.storage),
-                false => mapped.wake(&options.storage)?,
+            // Where nothing is written, it is read as it was found.
+            if !options.read_only && mapped.end() <= tail {
+                mapped.rest(&options.storage);
+            } else if !options.read_only {
+                mapped.wake(&options.storage)?;
             }
             Ok(Arc::new(mapped))
         };

@@ -507,7 +507,7 @@ impl<'a> RecordView<'a> {
     pub(crate) fn verify_once(&self, record: Option<u32>) -> Result<CrcProperty, DecodeError> {
         let property = self.crc_property();
         let CrcProperty::Present(stored) = property else { return self.verify() };
-        compare_crcs("record", stored, record.unwrap_or_else(|| crc_of(self.covered())))?;
+        compare_crcs("record", stored, record.unwrap_or_else(|| crc32fast::hash(self.covered())))?;
         Ok(property)
     }
 
@@ -537,11 +537,6 @@ impl<'a> RecordView<'a> {
 pub(crate) fn covered_by_crc(bytes: &[u8]) -> Option<&[u8]> {
     let total = u32::from_be_bytes(*bytes.first_chunk()?);
     bytes.get(..usize::try_from(total).ok()?.checked_sub(CRC_PROPERTY_BYTES)?)
-}
-
-/// The CRC that records have.
-pub(crate) fn crc_of(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
 }
 
 /// Compares a stored CRC with a computed one.
