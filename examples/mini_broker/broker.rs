@@ -16,6 +16,7 @@ use crate::offsets::Offsets;
 use crate::peer::Peer;
 use crate::request::{Refusal, Request};
 use crate::saver::Saver;
+use crate::send::is_send;
 use crate::topics::Topics;
 
 /// The names that one broker alone has.
@@ -30,6 +31,9 @@ pub(crate) enum Reply {
     /// The answer comes by itself: the disk, a message or a file is waited for.
     Later,
 }
+
+/// So many answers are worth a callback of the store.
+const MANY_ANSWERS: usize = 64;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +104,7 @@ impl Broker {
         if request.is_answer() {
             return Handled::Done;
         }
-        if self.would_wait(request) {
+        if is_send(request) && (peer.is_appending() || self.would_wait(request)) {
             return self.appender.take(peer, request.frame);
         }
         self.answer(request, peer, turn);
@@ -176,6 +180,11 @@ impl Turn {
             call.peer.begin_pending(answer.bytes());
             self.answers.push((Arc::clone(call.peer), call.request.opaque, answer));
         }
+    }
+
+    /// Are there so many answers that they should not wait for more?
+    pub(crate) fn has_many(&self) -> bool {
+        self.answers.len() >= MANY_ANSWERS
     }
 
     /// Hands the answers to the store's flush thread.

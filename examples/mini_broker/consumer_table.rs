@@ -209,23 +209,8 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use mio::{Poll, Waker};
-
     use super::*;
-    use crate::home::Home;
-    use crate::peer::OutputBudget;
-
-    fn peers(count: usize) -> Vec<Arc<Peer>> {
-        let poll = Poll::new().unwrap();
-        let home = Arc::new(Home::new(Waker::new(poll.registry(), Token(0)).unwrap()));
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let budget = Arc::new(OutputBudget::new(1));
-        (0..count)
-            .map(|number| Arc::new(Peer::new((Token(number), address), Arc::clone(&home), 1, Arc::clone(&budget))))
-            .collect()
-    }
+    use crate::peer::tests::peers;
 
     fn wants(topic: &str) -> HashMap<String, Subscription> {
         [(topic.to_owned(), Subscription { expression: "*".to_owned(), version: 1 })].into()

@@ -47,6 +47,10 @@ mod saver;
 mod send;
 mod system;
 mod topics;
+#[cfg(test)]
+#[path = "../../tests/common/watched_disk.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod watched_disk;
 
 use std::env;
 use std::io::{self, Write};

@@ -83,8 +83,10 @@ pub(crate) struct Peer {
     /// How many of its answers wait for the disk, and how long they are together.
     pending: AtomicUsize,
     pending_bytes: AtomicUsize,
-    /// A send of it is with the thread that may wait for the disk, or waits to get there.
-    is_appending: AtomicBool,
+    /// How long its sends are that are with the thread that may wait for the disk.
+    appending_bytes: AtomicUsize,
+    /// A send of it waits to get there.
+    awaits_appender: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +102,8 @@ struct Queued {
 impl Peer {
     /// So many answers of one connection may wait for the disk before nothing more is read from it.
     const MAX_PENDING: usize = 16 * 1024;
+    /// Above so many bytes of its sends at the appending thread nothing more is read from a connection.
+    const MAX_APPENDING_BYTES: usize = 4 << 20;
 
     pub(crate) fn new(
         (token, address): (Token, SocketAddr),
@@ -118,7 +122,8 @@ impl Peer {
             is_parked: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             pending_bytes: AtomicUsize::new(0),
-            is_appending: AtomicBool::new(false),
+            appending_bytes: AtomicUsize::new(0),
+            awaits_appender: AtomicBool::new(false),
         }
     }
 
@@ -170,16 +175,38 @@ impl Peer {
 
     /// Must its requests wait? Its loop comes by when that has changed.
     pub(crate) fn must_wait(&self) -> bool {
-        self.is_appending.load(Ordering::Acquire) || self.is_full()
+        self.awaits_appender.load(Ordering::Acquire)
+            || self.appending_bytes.load(Ordering::Acquire) > Self::MAX_APPENDING_BYTES
+            || self.is_full()
     }
 
-    pub(crate) fn begin_append(&self) {
-        self.is_appending.store(true, Ordering::Release);
+    /// Are sends of it with the thread that may wait for the disk?
+    pub(crate) fn is_appending(&self) -> bool {
+        self.appending_bytes.load(Ordering::Acquire) > 0
     }
 
-    /// Its requests go on.
-    pub(crate) fn end_append(&self) {
-        self.is_appending.store(false, Ordering::Release);
+    /// A send goes there.
+    pub(crate) fn begin_append(&self, bytes: usize) {
+        self.appending_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It is through. The loop is told when half of what a connection may have there is free again.
+    pub(crate) fn end_append(&self, bytes: usize) {
+        let before = self.appending_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        let half = Self::MAX_APPENDING_BYTES / 2;
+        if before > half && before - bytes <= half {
+            self.home.has_output(self.token);
+        }
+    }
+
+    /// There is no room for a send of it.
+    pub(crate) fn await_appender(&self) {
+        self.awaits_appender.store(true, Ordering::Release);
+    }
+
+    /// There may be room again.
+    pub(crate) fn appender_has_room(&self) {
+        self.awaits_appender.store(false, Ordering::Release);
         self.home.has_output(self.token);
     }
 
@@ -226,5 +253,22 @@ impl Peer {
         queued.is_closed = true;
         queued.pieces.clear();
         self.budget.queued.fetch_sub(std::mem::take(&mut queued.bytes), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use mio::{Poll, Waker};
+
+    use super::*;
+
+    /// Peers of a loop that nobody runs.
+    pub(crate) fn peers(count: usize) -> Vec<Arc<Peer>> {
+        let poll = Poll::new().unwrap();
+        let home = Arc::new(Home::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let budget = Arc::new(OutputBudget::new(64 << 20));
+        let peer = |number| Peer::new((Token(number), address), Arc::clone(&home), 8 << 20, Arc::clone(&budget));
+        (0..count).map(|number| Arc::new(peer(number))).collect()
     }
 }

@@ -73,24 +73,22 @@ impl<'a> SendHeader<'a> {
     }
 }
 
+/// Is a request a send?
+pub(crate) fn is_send(request: &Request<'_>) -> bool {
+    matches!(request.code, ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 | ask::SEND_BATCH_MESSAGE)
+}
+
 /// Is a send, of whichever code, one of several messages?
 fn is_batch(code: i32, fields: &Fields<'_>) -> bool {
     code == ask::SEND_BATCH_MESSAGE || fields.is_true(if code == ask::SEND_MESSAGE { "batch" } else { "m" })
 }
 
 impl Broker {
-    /// Is it a send that would wait for the disk?
+    /// Would a send wait for the disk now?
     pub(crate) fn would_wait(&self, request: &Request<'_>) -> bool {
-        let records = match request.code {
-            // Each message of a batch becomes a record. One that is no batch is refused without waiting.
-            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 | ask::SEND_BATCH_MESSAGE
-                if is_batch(request.code, &request.fields) =>
-            {
-                batch_count(request.body, usize::MAX).unwrap_or_default()
-            }
-            ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 => 1,
-            _ => return false,
-        };
+        // Each message of a batch becomes a record. One that is no batch is refused without waiting.
+        let is_batch = is_batch(request.code, &request.fields);
+        let records = if is_batch { batch_count(request.body, usize::MAX).unwrap_or_default() } else { 1 };
         self.store.would_wait((request.frame.len() + records * ADDED_BYTES) as u64)
     }
 
