@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use mqlog::MessageStore;
+use mqlog::{Drive, Error, LogOffset, Message, MessageStore, RecoveryMode};
 
-use crate::common::{check_content, check_store, copy_file};
-use crate::stores::{Base, End, options, put_session};
+use crate::common::{check_content, check_store, copy_dir, copy_file, fast_dir};
+use crate::stores::{Base, End, Patient, options, put_session};
 use crate::{EVERY_HARM, Harm, harm_each};
 
 #[test]
@@ -104,6 +104,17 @@ fn a_damaged_last_frame_of_a_closed_store_hides_no_damage() {
     }
 }
 
+/// Writes a watermark with a right checksum that lies.
+fn forge_watermark(patient: &Patient, durable: u64) {
+    let mut slot = b"mqlogWM1".to_vec();
+    [1 << 40, durable, 1 << 20, 0, 0, 0, 0].iter().for_each(|word: &u64| slot.extend(word.to_be_bytes()));
+    let crc = u64::from(crc32c::crc32c(&slot));
+    slot.extend(crc.to_be_bytes());
+    let mut bytes = fs::read(patient.path("mqlog/watermark")).unwrap();
+    bytes[..slot.len()].copy_from_slice(&slot);
+    fs::write(patient.path("mqlog/watermark"), bytes).unwrap();
+}
+
 /// Found by fuzzing. A watermark that lies under a right checksum let the scan begin in the last bytes of a file, where
 /// no end-of-file blank fits: opening ended in a panic, or else the next put did.
 #[test]
@@ -112,20 +123,41 @@ fn a_watermark_anywhere_in_the_log_leads_to_an_answer() {
     let end = base.content.records.last().map(|(at, bytes)| at + bytes.len() as u64).unwrap();
     for durable in [24, 16 * 1024, end].into_iter().flat_map(|around| around - 24..around + 24) {
         let patient = base.patient();
-        let mut slot = b"mqlogWM1".to_vec();
-        [1 << 40, durable, 1 << 20, 0, 0, 0, 0].iter().for_each(|word: &u64| slot.extend(word.to_be_bytes()));
-        let crc = u64::from(crc32c::crc32c(&slot));
-        slot.extend(crc.to_be_bytes());
-        let mut bytes = fs::read(patient.path("mqlog/watermark")).unwrap();
-        bytes[..slot.len()].copy_from_slice(&slot);
-        fs::write(patient.path("mqlog/watermark"), bytes).unwrap();
+        forge_watermark(&patient, durable);
         match MessageStore::open(options(&patient.root)) {
             Ok(store) => {
-                assert!(store.scan(mqlog::LogOffset::ZERO).all(|item| item.is_ok()));
-                let put = store.put(mqlog::Message::new("t").body(&[0; 100])).unwrap();
+                assert!(store.scan(LogOffset::ZERO).all(|item| item.is_ok()));
+                let put = store.put(Message::new("t").body(&[0; 100])).unwrap();
                 assert_eq!(store.read(put.log_offset).unwrap().body().len(), 100);
             }
-            Err(error) => assert!(matches!(error, mqlog::Error::Corrupt(_)), "{error}"),
+            Err(error) => assert!(matches!(error, Error::Corrupt(_)), "{error}"),
+        }
+    }
+}
+
+/// Found by fuzzing. A watermark within a record was taken as it was: the session saw the record as a whole one and
+/// appended behind it. Was it killed, the next one began at the watermark, found no record there, and cut all behind it,
+/// acknowledged messages too. A record that goes on behind the watermark is damage now.
+#[test]
+fn a_watermark_within_a_record_costs_no_message_of_the_session_that_opened_it() {
+    let base = Base::make(End::Killed);
+    let records = &base.content.records;
+    // What no frame of `derived` covers is looked at, wherever the watermark is.
+    for (at, bytes) in records.iter().rev().take(2) {
+        let end = at + bytes.len() as u64;
+        for durable in (at + 1..end).step_by(9).chain([end - 1]) {
+            let patient = base.patient();
+            forge_watermark(&patient, durable);
+            let error = MessageStore::open(options(&patient.root)).map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Corrupt(damage) if damage.range.start == *at), "{durable}: {error}");
+            let salvage = |root| options(root).recovery(RecoveryMode::Salvage).drive(Drive::Manual);
+            let store = MessageStore::open(salvage(&patient.root)).unwrap();
+            let put = store.put(Message::new("orders").body(b"acknowledged")).unwrap();
+            let killed = fast_dir();
+            copy_dir(&patient.root, killed.path());
+            drop(store);
+            let store = MessageStore::open(salvage(killed.path())).unwrap();
+            assert_eq!(store.read(put.log_offset).unwrap().body(), b"acknowledged", "{durable}");
         }
     }
 }
