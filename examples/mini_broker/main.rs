@@ -23,34 +23,30 @@
 //!
 //! Everything about messages (order, durability, files, filters, times) is done by the store.
 
-mod answer;
-mod appender;
-mod args;
-mod ask_offsets;
-mod broker;
-mod codes;
-mod config;
-mod connection;
-mod consumer_table;
-mod consumers;
-mod event_loop;
-mod frame;
-mod hold;
-mod hold_table;
-mod home;
-mod input_budget;
-mod offsets;
-mod peer;
-mod pull;
-mod request;
-mod saver;
-mod send;
-mod system;
-mod topics;
-#[cfg(test)]
-#[path = "../../tests/common/watched_disk.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
-mod watched_disk;
+pub(crate) mod answer;
+pub(crate) mod appender;
+pub(crate) mod args;
+pub(crate) mod ask_offsets;
+pub(crate) mod broker;
+pub(crate) mod codes;
+pub(crate) mod config;
+pub(crate) mod connection;
+pub(crate) mod consumer_table;
+pub(crate) mod consumers;
+pub(crate) mod event_loop;
+pub(crate) mod frame;
+pub(crate) mod hold;
+pub(crate) mod hold_table;
+pub(crate) mod home;
+pub(crate) mod input_budget;
+pub(crate) mod offsets;
+pub(crate) mod peer;
+pub(crate) mod pull;
+pub(crate) mod request;
+pub(crate) mod saver;
+pub(crate) mod send;
+pub(crate) mod system;
+pub(crate) mod topics;
 
 use std::env;
 use std::io::{self, Write};
