@@ -254,10 +254,11 @@ impl Inspector<'_> {
         let file = self.reader.file();
         let durable = self.watermark.map_or(0, |known| known.durable.get());
         let (next, bytes) = match self.reader.judge(at) {
-            Found::Record(record) if at < durable && durable < at + u64::from(record.record_bytes()) => {
-                return self.bad(at, "the record goes on behind what was durable, which ends with a record".to_owned());
-            }
             Found::Record(record) => {
+                if at < durable && durable < at + u64::from(record.record_bytes()) {
+                    // The record is whole; it is the watermark that cannot be right, and so what it says of the rest.
+                    self.found.corrupt(durable..durable, "what was durable does not end with a record");
+                }
                 (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
                 self.order.note(&record);
                 if at >= self.visit_from {

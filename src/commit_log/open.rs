@@ -69,9 +69,11 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
-    // What is deleted meanwhile is damaged no more.
-    format.damaged.retain(|range| range.start >= found.range().start);
     format.damaged.extend(found.changed.clone().filter(|changed| !format.damaged.contains(changed)));
+    // What is deleted meanwhile is damaged no more, and appends use the offsets behind the tail anew.
+    let (start, tail) = (found.range().start, found.tail.get());
+    format.damaged.retain(|range| (start..tail).contains(&range.start));
+    format.damaged.iter_mut().for_each(|range| range.end = range.end.min(tail));
     let forgotten = format.damaged.len().saturating_sub(MOST_DAMAGED);
     format.damaged.drain(..forgotten);
     let covered = known.derived.as_ref().is_some_and(|derived| derived.log_offset == found.tail);

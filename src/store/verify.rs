@@ -82,6 +82,9 @@ impl MessageStore {
                     self.verify_keys(&record, &mut index, &mut report)?;
                 }
                 ScanItem::Damaged(corruption) => {
+                    self.hashes_at(LogOffset::new(corruption.range.start), &mut index, &mut report)?;
+                    let last = LogOffset::new(corruption.range.end.saturating_sub(1));
+                    while index.next_until(last)?.is_some() {}
                     if report.damages.iter().all(|known| known.range != corruption.range) {
                         report.damages.push(corruption);
                     }
@@ -120,13 +123,13 @@ impl MessageStore {
     }
 
     /// The hashes that the index has for a record. An index entry before it without a record is damage, unless the
-    /// record is gone or damaged itself.
+    /// record is gone.
     fn hashes_at(&self, at: LogOffset, index: &mut Entries, report: &mut VerifyReport) -> Result<Vec<u32>> {
         let (log, mut found) = (&self.shared.log, Vec::new());
         while let Some((offset, hash)) = index.next_until(at)? {
             if offset == at {
                 found.push(hash);
-            } else if offset >= log.range().start && log.known_damage(offset.get()).is_none() {
+            } else if offset >= log.range().start {
                 let (path, range) = (self.shared.side.root().join("index"), offset.get()..offset.get());
                 report.add(path, range, "an index entry belongs to no record");
             }

@@ -4,12 +4,14 @@
 //! it, and the message was skipped without a word. Now the scan of the record's file decides which of the two is wrong.
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use mqlog::format::record::{RecordView, place, seal};
 use mqlog::{
-    Drive, Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter,
+    Appended, Drive, Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, ScanItem,
+    StoreOptions, TagFilter,
 };
 
 use crate::common::{copy_dir, fast_dir};
@@ -102,10 +104,8 @@ fn a_record_that_lost_its_end_stays_damaged() {
         for _ in 0..3 {
             let store = MessageStore::open(options(&root)).unwrap();
             let first = store.scan(LogOffset::ZERO).next().unwrap().unwrap();
-            assert!(matches!(first, mqlog::ScanItem::Damaged(_)), "{lost} bytes lost: {first:?}");
-            assert!(
-                store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(mqlog::ScanItem::Record(_)))).count() > 20
-            );
+            assert!(matches!(first, ScanItem::Damaged(_)), "{lost} bytes lost: {first:?}");
+            assert!(store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_)))).count() > 20);
             store.close().unwrap();
         }
     }
@@ -322,4 +322,65 @@ fn what_the_watermark_knew_to_be_changed_stays_damaged_after_a_salvage() {
         store.put(Message::new("t").body(b"new")).unwrap();
         store.close().unwrap();
     }
+}
+
+/// What a salvage had noted of the last record outlived it: when the log's end was lost, and with it the record, messages
+/// that were acknowledged at those offsets later were shown as damage.
+#[test]
+fn what_a_salvage_noted_is_forgotten_where_appends_use_the_offsets_anew() {
+    for all_is_lost in [true, false] {
+        let dir = fast_dir();
+        let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).record_crc(false);
+        let salvage = || MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap();
+        let put = |store: &MessageStore| -> Vec<Appended> {
+            (0..70).map(|number| store.put(Message::new("t").body(&vec![b'b'; 50 + number])).unwrap()).collect()
+        };
+        let store = MessageStore::open(options()).unwrap();
+        let last = put(&store).pop().unwrap().log_offset.get();
+        store.close().unwrap();
+        let path = dir.path().join(format!("commitlog/{:020}", last / 4096 * 4096));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[(last % 4096) as usize + 19] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        salvage().close().unwrap();
+        let damaged = |store: &MessageStore| -> Vec<ScanItem> {
+            let items = store.scan(LogOffset::ZERO).map(Result::unwrap);
+            items.filter(|item| matches!(item, ScanItem::Damaged(_))).collect()
+        };
+        let store = MessageStore::open(options()).unwrap();
+        assert_eq!(damaged(&store).len(), 1);
+        store.close().unwrap();
+        if all_is_lost {
+            fs::remove_dir_all(dir.path().join("commitlog")).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+        let store = salvage();
+        let new = put(&store);
+        assert!(new[0].log_offset.get() <= last && last <= new[69].log_offset.get());
+        store.close().unwrap();
+        let store = MessageStore::open(options()).unwrap();
+        assert!(damaged(&store).is_empty(), "{:?}", damaged(&store));
+        assert!(new.iter().all(|put| store.read(put.log_offset).is_ok()));
+        assert_eq!(store.verify().unwrap().damages, []);
+    }
+}
+
+/// `verify` named each damaged record twice: the entry that the index has for it belonged to no record.
+#[test]
+fn a_damaged_record_is_named_once() {
+    let dir = fast_dir();
+    let store = MessageStore::open(StoreOptions::new(dir.path())).unwrap();
+    let puts: Vec<_> = (0..30).map(|_| store.put(Message::new("t").key("key").body(b"body")).unwrap()).collect();
+    let mut expected = Vec::new();
+    for put in puts.iter().step_by(7) {
+        let path = dir.path().join("commitlog/00000000000000000000");
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.seek(SeekFrom::Start(put.end().get() - 60)).unwrap();
+        file.write_all(b"~").unwrap();
+        expected.push(put.log_offset.get()..put.end().get());
+    }
+    let report = store.verify().unwrap();
+    assert_eq!(report.damages.iter().map(|damage| damage.range.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(report.records, 25);
 }

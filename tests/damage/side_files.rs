@@ -137,7 +137,8 @@ fn a_watermark_anywhere_in_the_log_leads_to_an_answer() {
 
 /// Found by fuzzing. A watermark within a record was taken as it was: the session saw the record as a whole one and
 /// appended behind it. Was it killed, the next one began at the watermark, found no record there, and cut all behind it,
-/// acknowledged messages too. A record that goes on behind the watermark is damage now.
+/// acknowledged messages too. Then the record was called damaged, and a salvage cut what followed. Now it is the watermark
+/// that is wrong: it is named, nothing is cut, and all records are shown.
 #[test]
 fn a_watermark_within_a_record_costs_no_message_of_the_session_that_opened_it() {
     let base = Base::make(End::Killed);
@@ -149,9 +150,16 @@ fn a_watermark_within_a_record_costs_no_message_of_the_session_that_opened_it() 
             let patient = base.patient();
             forge_watermark(&patient, durable);
             let error = MessageStore::open(options(&patient.root)).map(drop).unwrap_err();
-            assert!(matches!(&error, Error::Corrupt(damage) if damage.range.start == *at), "{durable}: {error}");
+            assert!(
+                matches!(&error, Error::Corrupt(damage) if damage.range == (durable..durable)),
+                "{durable}: {error}"
+            );
+            let read_only = MessageStore::open(options(&patient.root).recovery(RecoveryMode::ReadOnly)).unwrap();
+            assert!(check_content(&read_only) == base.content, "{durable}");
+            drop(read_only);
             let salvage = |root| options(root).recovery(RecoveryMode::Salvage).drive(Drive::Manual);
             let store = MessageStore::open(salvage(&patient.root)).unwrap();
+            assert!(check_content(&store) == base.content && store.recovery_report().torn.is_none(), "{durable}");
             let put = store.put(Message::new("orders").body(b"acknowledged")).unwrap();
             let killed = fast_dir();
             copy_dir(&patient.root, killed.path());
