@@ -127,7 +127,8 @@ options! {
         #[doc(alias = "maxMessageSize")]
         max_body_bytes: usize = MAX_BODY_BYTES,
 
-        /// How many queue files are kept open at most. Default 512.
+        /// How many queue files are kept open at most, and never more than a quarter of the files that the process may have
+        /// open when the store is opened. Default 512.
         max_open_files: usize = 512,
 
         /// How messages are read. Default [`ReadMode::Mapped`]; a store that is opened for reading only copies.

@@ -44,7 +44,7 @@ pub(crate) use template::{KEY_BYTES, TOPIC, Template, body, check, write_key};
 /// How much is written with zeros at once, as a file whose blocks have to count as written.
 pub(crate) const WRITTEN_BYTES: u64 = 64 << 20;
 /// A blank has to fit behind the last record of a file.
-const BLANK_BYTES: u64 = mqlog::format::record::BLANK_BYTES as u64;
+pub(crate) const BLANK_BYTES: u64 = mqlog::format::record::BLANK_BYTES as u64;
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// How long a row runs: until one of the two is used up.

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::Failure;
 use crate::args::{Args, Flush};
 use crate::limits::{
-    Budget, FreshPages, GroupCommit, Measured, Order, Pages, Prewritten, Reads, Template, body, wait_until_quiet,
+    BLANK_BYTES, Budget, FreshPages, GroupCommit, Measured, Order, Pages, Prewritten, Reads, Template, body,
+    wait_until_quiet,
 };
 use crate::progress::Progress;
 
@@ -73,10 +75,15 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// `sizes` are those of a log file and of a body.
-    pub(crate) fn new(folder: TempDir, args: &Args, sizes: (u64, usize), stored: u64) -> Self {
+    pub(crate) fn new(folder: TempDir, args: &Args, sizes: (u64, usize), stored: u64) -> Result<Self, Failure> {
         let (file_bytes, body_bytes) = sizes;
         let rates = Rates { row: Row::of(args), before: 0.0, after: 0.0, quiet: true };
-        Self { folder, template: Template::new(&body(body_bytes), args.keys), file_bytes, stored, rates }
+        let template = Template::new(&body(body_bytes), args.keys);
+        let record_bytes = template.record_bytes();
+        if record_bytes + BLANK_BYTES > file_bytes {
+            return Err(format!("a record of {record_bytes} bytes does not fit a log file of {file_bytes}").into());
+        }
+        Ok(Self { folder, template, file_bytes, stored, rates })
     }
 
     /// Measures as many messages as the run will do, or as long as it will take.

@@ -94,7 +94,7 @@ fn run(args: &Args) -> Result<Report, Failure> {
     if args.limit {
         let stored = queues.iter().map(read::Queue::len).sum();
         let folder = beside(&args.store)?;
-        limit = Some(Limit::new(folder, args, (store.log_file_bytes(), body_bytes), stored));
+        limit = Some(Limit::new(folder, args, (store.log_file_bytes(), body_bytes), stored)?);
     }
     if let Some(limit) = &mut limit {
         limit.measure_before(args.budget(), &progress)?;

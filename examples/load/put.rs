@@ -1,7 +1,7 @@
 //! The producers.
 
 use std::ops::Range;
-use std::sync::Barrier;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,22 +41,25 @@ pub(crate) fn run(store: &MessageStore, args: &Args, progress: &Progress) -> Res
     let (budget, body, syncs) = (args.budget(), body(args.body_bytes), store.stats().syncs);
     let done: Vec<Done> = (0..args.producers).map(|_| Done::default()).collect();
     let stop = AtomicBool::new(false);
-    let barrier = Barrier::new(done.len() + 1);
+    let started = RwLock::new(());
     let mut latency = histogram();
     let mut runs = Vec::new();
     thread::scope(|scope| -> Result<(), Failure> {
+        let gate = started.write();
         let mut threads = Vec::new();
         let mut outcome = Ok(());
         for (number, done) in (0..).zip(&done) {
             let share = share(budget, number, args.producers);
             let producer = Producer { store, args, body: &body, number, share, done, stop: &stop };
-            let barrier = &barrier;
-            threads.push(scope.spawn(move || {
-                barrier.wait();
+            let started = &started;
+            let thread = thread::Builder::new().spawn_scoped(scope, move || {
+                // All at once; not at all if one of them cannot be started.
+                drop(started.read());
                 producer.run().inspect_err(|_| producer.stop.store(true, Ordering::Relaxed))
-            }));
+            });
+            threads.push(thread.inspect_err(|_| stop.store(true, Ordering::Relaxed))?);
         }
-        barrier.wait();
+        drop(gate);
         let start = Instant::now();
         while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
             let sum = done.iter().map(|done| done.0.load(Ordering::Relaxed)).sum();

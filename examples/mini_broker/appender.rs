@@ -16,6 +16,10 @@ use crate::peer::{Peer, lock};
 
 /// So many bytes of requests wait at the thread; more of them wait at their connections.
 const MAX_BYTES: usize = 64 << 20;
+/// What a request takes beside its frame.
+const BESIDE_BYTES: usize = 128;
+/// Answers to so many requests are worth a callback of the store.
+const TURN: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Appender {
@@ -37,13 +41,14 @@ impl Appender {
     /// Takes a send over, if there is room. If there is none its connection waits until it is told.
     pub(crate) fn take(&self, peer: &Arc<Peer>, frame: &[u8]) -> Handled {
         let mut queue = lock(&self.queue);
-        if queue.bytes > 0 && queue.bytes + frame.len() > MAX_BYTES {
+        let bytes = bytes_of(frame);
+        if queue.bytes > 0 && queue.bytes + bytes > MAX_BYTES {
             peer.await_appender();
             queue.waiting.push(Arc::clone(peer));
             return Handled::NotYet;
         }
-        peer.begin_append(frame.len());
-        queue.bytes += frame.len();
+        peer.begin_append(bytes);
+        queue.bytes += bytes;
         queue.frames.push_back((Arc::clone(peer), frame.to_vec()));
         drop(queue);
         self.changed.notify_one();
@@ -63,6 +68,9 @@ impl Appender {
         queue.bytes -= bytes;
         let waiting = std::mem::take(&mut queue.waiting);
         let is_idle = queue.frames.is_empty();
+        if is_idle {
+            queue.frames.shrink_to(TURN);
+        }
         drop(queue);
         peer.end_append(bytes);
         waiting.iter().for_each(|peer| peer.appender_has_room());
@@ -73,18 +81,21 @@ impl Appender {
     pub(crate) fn start(broker: &Arc<Broker>) -> io::Result<JoinHandle<()>> {
         let broker = Arc::clone(broker);
         thread::Builder::new().name("broker-appender".to_owned()).spawn(move || {
-            let mut turn = Turn::default();
+            let (mut turn, mut in_turn) = (Turn::default(), 0);
             while let Some((peer, frame)) = broker.appender.next() {
                 // The loop has decoded it before.
                 if let Ok(request) = decode(&frame) {
                     // The answers to those before it are not kept up by its wait.
-                    if turn.has_many() || broker.would_wait(&request) {
+                    if in_turn >= TURN || broker.would_wait(&request) {
                         std::mem::take(&mut turn).end(&broker);
+                        in_turn = 0;
                     }
                     broker.answer(&request, &peer, &mut turn);
+                    in_turn += 1;
                 }
-                if !broker.appender.finish(&peer, frame.len()) {
+                if !broker.appender.finish(&peer, bytes_of(&frame)) {
                     std::mem::take(&mut turn).end(&broker);
+                    in_turn = 0;
                 }
             }
         })
@@ -97,6 +108,10 @@ impl Appender {
         // A thread that panicked has said so.
         let _ = thread.join();
     }
+}
+
+fn bytes_of(frame: &[u8]) -> usize {
+    frame.len() + BESIDE_BYTES
 }
 
 #[cfg(test)]
@@ -224,8 +239,35 @@ mod tests {
             thread::yield_now();
         }
         assert!(!peer.must_wait());
-        assert!(broker.appender.take(&peer, &heartbeat) == Handled::Done && peer.is_appending());
+        assert_eq!(broker.appender.take(&peer, &heartbeat), Handled::Done);
         broker.appender.end(thread);
-        assert!(!peer.is_appending());
+        assert!(!peer.is_appending(), "at the end all is done");
+    }
+
+    /// Requests of a few bytes have answers of hundreds: these counted nowhere while the requests waited, so 16 connections
+    /// had half a GiB of them when the disk went on.
+    #[test]
+    fn the_answers_to_waiting_sends_count() {
+        let (gate, folder, peers) = (Arc::new(Gate::default()), tempfile::tempdir().unwrap(), peers(2));
+        let broker = broker(&gate, folder.path());
+        let thread = Appender::start(&broker).unwrap();
+        let large =
+            frame(ask::SEND_MESSAGE_V2, 0, &json!({"b": "T", "c": "TBW102", "e": "0", "g": "1"}), &[0; 1 << 20]);
+        broker.answer(&decode(&large).unwrap(), &peers[0], &mut Turn::default());
+        gate.set(true);
+        while !peers[0].must_wait() {
+            broker.handle(&decode(&large).unwrap(), &peers[0], &mut Turn::default());
+        }
+        let refused = frame(ask::SEND_MESSAGE_V2, 1, &json!({}), &[]);
+        let mut count = 0;
+        while !peers[1].must_wait() {
+            assert_eq!(broker.appender.take(&peers[1], &refused), Handled::Done);
+            count += 1;
+        }
+        assert!((1_000..20_000).contains(&count), "{count}");
+        gate.set(false);
+        broker.appender.end(thread);
+        assert_eq!(answers(&peers[1]).len(), count);
+        assert!(!peers[1].is_appending());
     }
 }

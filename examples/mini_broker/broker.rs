@@ -32,9 +32,6 @@ pub(crate) enum Reply {
     Later,
 }
 
-/// So many answers are worth a callback of the store.
-const MANY_ANSWERS: usize = 64;
-
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handled {
@@ -180,11 +177,6 @@ impl Turn {
             call.peer.begin_pending(answer.bytes());
             self.answers.push((Arc::clone(call.peer), call.request.opaque, answer));
         }
-    }
-
-    /// Are there so many answers that they should not wait for more?
-    pub(crate) fn has_many(&self) -> bool {
-        self.answers.len() >= MANY_ANSWERS
     }
 
     /// Hands the answers to the store's flush thread.

@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     is_paused: bool,
     /// When the unfinished frame began: somebody else may need its share of the memory.
     begun: Option<Instant>,
+    /// Since when the next request has waited.
+    waits_since: Option<Instant>,
     output: VecDeque<Piece>,
     /// How much of the first piece is written.
     written: usize,
@@ -63,6 +65,7 @@ impl Connection {
             left,
             is_paused: false,
             begun: None,
+            waits_since: None,
             output,
             written: 0,
             is_readable: false,
@@ -119,7 +122,7 @@ impl Connection {
                     && let Some((frame, rest)) = input.split_at_checked(bytes)
                 {
                     if handle(decode(frame).map_err(bad)?) == Handled::Done {
-                        input = rest;
+                        (input, self.waits_since) = (rest, None);
                     }
                     continue;
                 }
@@ -137,6 +140,7 @@ impl Connection {
                     self.left = frame;
                     return self.pause(input);
                 }
+                self.waits_since = None;
             } else if more.len() == missing {
                 // The length is known now; refuse it before anything else is kept.
                 frame_bytes(&self.left, self.max_frame_bytes).map_err(bad)?;
@@ -148,12 +152,13 @@ impl Connection {
     /// Keeps the rest of the input until the peer need not wait any more.
     fn pause(&mut self, input: &[u8]) -> io::Result<()> {
         self.is_paused = true;
+        self.waits_since.get_or_insert(self.moved);
         self.keep(input)
     }
 
     /// Keeps input, if the memory of all is not used up by it.
     fn keep(&mut self, input: &[u8]) -> io::Result<()> {
-        let begun = self.begun.unwrap_or(self.moved);
+        let begun = self.waits_since.or(self.begun).unwrap_or(self.moved);
         if !self.budget.hold(&self.peer, begun, self.left.len() + input.len()) {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many unfinished frames"));
         }

@@ -67,7 +67,7 @@ use crate::hold::Holds;
 use crate::offsets::Offsets;
 use crate::peer::lock;
 use crate::saver::{OFFSETS_FILE, Saver, TOPICS_FILE};
-use crate::system::{StopSignal, listen, possible_connections, possible_queue_files, raise_descriptor_limit};
+use crate::system::{StopSignal, listen, possible_connections, raise_descriptor_limit};
 use crate::topics::Topics;
 
 fn main() -> ExitCode {
@@ -156,13 +156,10 @@ fn open(args: &Args, bound: SocketAddr) -> Result<(Arc<Broker>, Config), String>
     let holds = Arc::new(Holds::default());
     let told = Arc::clone(&holds);
     // RocketMQ's sizes, so that one of its brokers can take the folder over.
-    let mut options = StoreOptions::rocketmq(&args.store)
+    let options = StoreOptions::rocketmq(&args.store)
         .flush(args.flush.clone())
         .store_host(host)
         .on_arrival(move |topic, queue_id| told.arrived(topic, queue_id));
-    if let Some(files) = possible_queue_files() {
-        options = options.max_open_files(files);
-    }
     let store = MessageStore::open(options).map_err(|error| error.to_string())?;
     let config = Config::new(&args.store).map_err(|error| format!("{}: {error}", args.store.display()))?;
     let topics = Topics::new(args.limits.max_topics);

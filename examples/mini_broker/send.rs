@@ -26,8 +26,8 @@ const POP_CHECK: &str = "POP_CK";
 const MAX_PROPERTIES_BYTES: usize = i16::MAX as usize;
 /// Nobody needs so many, and finding one among them must stay cheap.
 const MAX_PROPERTIES: usize = 1000;
-/// Longest batch, as RocketMQ's longest message.
-const MAX_BATCH_BYTES: usize = 4 << 20;
+/// Longest body, of a message or a batch, as RocketMQ's and the store's.
+const MAX_BODY_BYTES: usize = 4 << 20;
 const MAX_BATCH_MESSAGES: usize = 32 * 1024;
 /// A message's id in the answer to a batch, at most: 28 bytes as digits, and a comma.
 const BATCH_ID_BYTES: usize = 57;
@@ -73,9 +73,10 @@ impl<'a> SendHeader<'a> {
     }
 }
 
-/// Is a request a send?
+/// Is a request a send, and not so long that it is refused anyway?
 pub(crate) fn is_send(request: &Request<'_>) -> bool {
     matches!(request.code, ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 | ask::SEND_BATCH_MESSAGE)
+        && request.body.len() <= MAX_BODY_BYTES
 }
 
 /// Is a send, of whichever code, one of several messages?
@@ -147,7 +148,7 @@ impl Broker {
             let remark = format!("batch request does not support retry group {}", header.topic);
             return Err(Refusal::new(say::MESSAGE_ILLEGAL, remark));
         }
-        if call.request.body.len() > MAX_BATCH_BYTES {
+        if call.request.body.len() > MAX_BODY_BYTES {
             return Err(Refusal::new(say::SYSTEM_ERROR, "message body size exceeded"));
         }
         let batch_unique = screen(header.properties)?.unwrap_or_default();

@@ -32,14 +32,6 @@ pub(crate) fn raise_descriptor_limit(connections: usize) {
     }
 }
 
-/// How many files of queues the store may keep open; `None`: as many as it does by itself.
-#[cfg(unix)]
-pub(crate) fn possible_queue_files() -> Option<usize> {
-    use rustix::process::{Resource, getrlimit};
-    let quarter = getrlimit(Resource::Nofile).current? / 4;
-    (quarter < RESERVED_DESCRIPTORS / 2).then(|| usize::try_from(quarter).unwrap_or(1).max(1))
-}
-
 /// How many connections there can be beside what is open now and what the store will open; `None`: any number.
 #[cfg(unix)]
 pub(crate) fn possible_connections() -> Option<usize> {
@@ -54,11 +46,6 @@ pub(crate) fn possible_connections() -> Option<usize> {
 
 #[cfg(not(unix))]
 pub(crate) fn raise_descriptor_limit(_connections: usize) {}
-
-#[cfg(not(unix))]
-pub(crate) fn possible_queue_files() -> Option<usize> {
-    None
-}
 
 #[cfg(not(unix))]
 pub(crate) fn possible_connections() -> Option<usize> {

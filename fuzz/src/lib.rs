@@ -9,7 +9,7 @@
 
 mod batch_body;
 #[path = "../../tests/common/mod.rs"]
-mod common;
+pub(crate) mod common;
 mod damage;
 mod index_file;
 mod input;

@@ -230,6 +230,9 @@ impl Inspector<'_> {
             at = next;
         }
         self.back.finish()?;
+        if self.found.last.is_none() {
+            self.find_last(at)?;
+        }
         // The blocks behind the watermark's end were never written, unless the scan went beyond it.
         let allocated = self.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
         let unused = at..allocated.unwrap_or(log.end).min(log.end);
@@ -243,6 +246,30 @@ impl Inspector<'_> {
         (found.tail, found.scanned_bytes) = (LogOffset::new(at), at - start);
         found.torn = written_end.map(|end| found.tail..LogOffset::new(end));
         found.zero_end = allocated.map_or(written_end.unwrap_or(0), |allocated| allocated.min(log.end));
+        Ok(())
+    }
+
+    /// Where the scan met no record at all, and not the watermark's: the last whole one below `tail`, after which times go
+    /// on. It is looked for from the beginning of a file, the last one first.
+    fn find_last(&mut self, tail: u64) -> Result<()> {
+        for file in self.found.files.snapshot().iter().rev().filter(|file| file.base() < tail) {
+            let (mut at, end) = (file.base(), file.end().min(tail));
+            while let Some(next) = self.reader.find(&self.found.files, at..end, &|_| true)? {
+                at = next + 1;
+                if self.reader.load(&self.found.files, next)?
+                    && let Found::Record(record) = self.reader.judge(next)
+                {
+                    at = next + u64::from(record.record_bytes());
+                    if self.found.corruptions.iter().all(|damage| !damage.range.contains(&next)) {
+                        (self.found.last, self.found.last_ms) =
+                            (Some((next, record.record_bytes())), record.store_ms());
+                    }
+                }
+            }
+            if self.found.last.is_some() {
+                break;
+            }
+        }
         Ok(())
     }
 

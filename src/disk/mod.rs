@@ -27,6 +27,7 @@ use std::sync::Arc;
 pub(crate) use lock::StoreLock;
 pub(crate) use overlay::OverlayDisk;
 pub use real::RealDisk;
+pub(crate) use real::descriptor_limit;
 pub(crate) use storage::{File, Storage};
 
 /// How [`Disk::open`] opens a file.

@@ -87,6 +87,15 @@ fn check_size_limit(bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// How many files the process may have open.
+pub(crate) fn descriptor_limit() -> usize {
+    #[cfg(unix)]
+    if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        return usize::try_from(limit).unwrap_or(usize::MAX);
+    }
+    usize::MAX
+}
+
 /// Goes on with a step, which is told how many bytes are done and does some, until all are done or it does none.
 fn repeat(bytes: usize, mut step: impl FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
     let mut done = 0;

@@ -253,12 +253,18 @@ impl IndexFile {
             return Ok(false);
         }
         let rebuilt = InUse::rebuild(file.clone(), self.layout, next_entry, end)?;
-        let Some((in_use, mut header)) = rebuilt else { return Ok(false) };
+        let Some((in_use, mut header, left_out)) = rebuilt else { return Ok(false) };
+        let old = read_header(&file)?.unwrap_or_default();
+        // The header that was synced with the entries counts them. And one entry alone of a record that is nowhere is rather
+        // damage than what came between the sync and the frame.
+        let is_lost = left_out.len() == 1 && store_ms(LogOffset::new(left_out[0]))?.is_none();
+        if is_lost || old.next_entry < next_entry {
+            return Ok(false);
+        }
         if header.next_entry == 1 {
             header = seeded(before);
         } else {
             // The times of the header on the disk hold if they are of these two records.
-            let old = read_header(&file)?.unwrap_or_default();
             let mut time_of = |offset, old_offset, old_ms| {
                 Ok::<_, Error>(store_ms(LogOffset::new(offset))?.or((offset == old_offset).then_some(old_ms)))
             };

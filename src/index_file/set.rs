@@ -1,5 +1,6 @@
 //! All index files of a store.
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use super::name;
 use super::state::{has_slots_of_entries, read_pieces};
 use crate::clock::Clock;
 use crate::disk::{FileInfo, Storage};
-use crate::error::{Corruption, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::index::{IndexEntry, IndexLayout};
 use crate::format::names::index_file_name;
 use crate::offset::LogOffset;
@@ -129,10 +130,11 @@ impl IndexSet {
         if files.is_empty() { Ok(()) } else { self.storage.sync_dir(&self.dir) }
     }
 
-    /// Goes through all entries: log offset and hash.
-    pub(crate) fn entries(&self) -> Result<Entries> {
+    /// Goes through all entries: log offset and hash. `may_go`: another process may delete files meanwhile.
+    pub(crate) fn entries(&self, may_go: bool) -> Result<Entries> {
         self.sync()?;
-        Ok(Entries { files: self.snapshot().into_iter(), current: Vec::new().into_iter(), damages: Vec::new() })
+        let (files, current) = (self.snapshot().into_iter(), Vec::new().into_iter());
+        Ok(Entries { files, current, may_go, gone: LogOffset::ZERO, damages: Vec::new() })
     }
 
     /// Describes what is durable since the last [`sync`](Self::sync): a file or entry that is newer is not in it.
@@ -245,6 +247,9 @@ fn describe(file: &IndexFile, next_entry: u32) -> Result<IndexState> {
 pub(crate) struct Entries {
     files: vec::IntoIter<Arc<IndexFile>>,
     current: vec::IntoIter<(LogOffset, u32)>,
+    may_go: bool,
+    /// Below this the entries went with their file.
+    pub(crate) gone: LogOffset,
     /// Files whose slots or chains are not those of their entries.
     pub(crate) damages: Vec<Corruption>,
 }
@@ -257,7 +262,13 @@ impl Entries {
                 return Ok(if entry.0 <= at { self.current.next() } else { None });
             }
             let Some(file) = self.files.next() else { return Ok(None) };
-            self.current = self.load(&file)?.into_iter();
+            self.current = match self.load(&file) {
+                Err(Error::Io { source, .. }) if self.may_go && source.kind() == io::ErrorKind::NotFound => {
+                    self.gone = file.header().map_or(self.gone, |header| LogOffset::new(header.end_offset + 1));
+                    continue;
+                }
+                entries => entries?.into_iter(),
+            };
         }
     }
 

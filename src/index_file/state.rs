@@ -48,8 +48,8 @@ impl State {
     }
 }
 
-/// A file in use with its header, `None` if it is damaged.
-type Rebuilt = Option<(InUse, IndexHeader)>;
+/// A file in use with its header, and the log offsets of the entries that were left out; `None` if it is damaged.
+type Rebuilt = Option<(InUse, IndexHeader, Vec<u64>)>;
 
 #[derive(Debug)]
 pub(super) struct InUse {
@@ -123,21 +123,27 @@ impl InUse {
     }
 
     /// Makes slots and header, times excepted, anew from the entries below number `next_entry` and log offset `end`; all
-    /// of them will be written. `None` if an entry is damaged: it does not continue its chain.
+    /// of them will be written. `None` if an entry is damaged: it does not continue its chain, or goes back in the log.
     pub(super) fn rebuild(file: File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Rebuilt> {
         let (mut rebuilt, mut header, mut is_sound) = (Self::empty(file.clone(), layout), IndexHeader::default(), true);
+        let mut left_out = Vec::new();
         read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
-            Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| match entry {
-                Ok(entry) if entry.log_offset >= end.get() => false,
-                entry => {
-                    is_sound = entry.is_ok_and(|it| rebuilt.link(&mut header, it.hash, it.log_offset) == it.previous);
-                    is_sound
-                }
+            Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| {
+                is_sound = entry.is_ok_and(|it| {
+                    let before = left_out.last().copied().unwrap_or(header.end_offset);
+                    if it.log_offset >= end.get() {
+                        left_out.push(it.log_offset);
+                    }
+                    let mut continues =
+                        |header: &mut IndexHeader| rebuilt.link(header, it.hash, it.log_offset) == it.previous;
+                    it.log_offset >= before && (it.log_offset >= end.get() || continues(&mut header))
+                });
+                is_sound
             }))
         })?;
         rebuilt.written = header.next_entry;
         rebuilt.dirty.fill(true);
-        Ok(is_sound.then_some((rebuilt, header)))
+        Ok(is_sound.then_some((rebuilt, header, left_out)))
     }
 
     /// Returns an entry that is in memory only.
@@ -170,7 +176,7 @@ impl InUse {
 /// Has a file the slots and chains of its entries?
 pub(super) fn has_slots_of_entries(file: &File, layout: IndexLayout, next_entry: u32) -> Result<bool> {
     let rebuilt = InUse::rebuild(file.clone(), layout, next_entry, LogOffset::MAX)?;
-    let Some((InUse { image, .. }, _)) = rebuilt else { return Ok(false) };
+    let Some((InUse { image, .. }, ..)) = rebuilt else { return Ok(false) };
     let slots = IndexHeader::BYTES as u64..image.len() as u64;
     read_pieces(file, slots, |at, piece| Ok(image[at as usize..][..piece.len()] == *piece))
 }

@@ -269,14 +269,46 @@ mod sets {
         }
         let set = open(dir.path(), SMALL);
         let states = set.states().unwrap();
-        // The records are gone: the end time is then known to the second.
-        assert!(set.restore(&states, offset(3), |_| Ok(None)).unwrap());
+        // The records below are gone: the end time is then known to the second.
+        assert!(set.restore(&states, offset(3), |at| Ok((at >= offset(3)).then_some(7))).unwrap());
         set.sync().unwrap();
         let (mut ours, theirs) = (contents(dir.path()), contents(plain.path()));
         let end_ms = IndexHeader::decode(&ours[0]).unwrap().end_ms;
         assert!((3_000..=3_999).contains(&end_ms), "{end_ms}");
         ours[0][8..16].copy_from_slice(&theirs[0][8..16]);
         assert!(ours == theirs);
+    }
+
+    /// After a kill the file in use was believed up to the first entry that was not below the frame's end: one that damage had
+    /// moved there took all behind it along, and a file of zeros with one entry had one that nobody asks for.
+    #[test]
+    fn a_damaged_entry_below_the_frame_has_the_index_built_anew() {
+        const LAYOUT: IndexLayout = IndexLayout { slots: 8, entries: 100 };
+        for count in [1, 2, 30_usize] {
+            let dir = tempfile::tempdir().unwrap();
+            let set = open(dir.path(), LAYOUT);
+            for n in 0..count as u64 {
+                set.put("T", [format!("key{n}")], offset(n), 1 + n as i64).unwrap();
+            }
+            set.sync().unwrap();
+            let states = set.states().unwrap();
+            drop(set);
+            let path = paths(dir.path()).remove(0);
+            let whole = fs::read(&path).unwrap();
+            let restored = |bytes: &[u8]| {
+                fs::write(&path, bytes).unwrap();
+                let store_ms = |at: LogOffset| Ok((at < offset(count as u64)).then_some(1));
+                open(dir.path(), LAYOUT).restore(&states, offset(count as u64), store_ms).unwrap()
+            };
+            assert!(restored(&whole));
+            assert!(!restored(&vec![0; whole.len()]), "{count} entries zeroed");
+            for number in 0..count {
+                let mut bytes = whole.clone();
+                // The offset's bytes are behind the hash.
+                bytes[LAYOUT.entry_at(1 + number as u32) as usize + 4] ^= 1;
+                assert!(!restored(&bytes), "entry {number} of {count}");
+            }
+        }
     }
 
     #[test]

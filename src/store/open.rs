@@ -13,7 +13,7 @@ use crate::checkpointer::Checkpointer;
 use crate::clock::SystemClock;
 use crate::commit_log::{CommitLog, LogOptions, OpenedLog, ReadMode, open_log};
 use crate::consume_queue::{QueueSizes, QueueTable};
-use crate::disk::{OverlayDisk, Storage};
+use crate::disk::{OverlayDisk, Storage, descriptor_limit};
 use crate::dispatch::{DelayLevels, Dispatcher};
 use crate::drive::Drive;
 use crate::error::{Error, Result};
@@ -233,7 +233,7 @@ fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<
     let sizes = QueueSizes {
         queue_file_entries: format.queue_file_entries,
         batch_queue_file_entries: format.batch_queue_file_entries,
-        max_open_files: options.max_open_files,
+        max_open_files: options.max_open_files.min(descriptor_limit() / 4),
     };
     let (queues, queue_strays) = QueueTable::open(storage.clone(), &options.root, &new_dir, sizes)?;
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };

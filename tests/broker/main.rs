@@ -11,6 +11,8 @@ mod example;
 mod hostile;
 mod memory;
 mod offsets;
+#[path = "../common/parameter.rs"]
+mod parameter;
 #[path = "../common/pipeline.rs"]
 mod pipeline;
 mod process;

@@ -1,12 +1,12 @@
 //! Many sends in flight, and how fast they go. `benches/rocketmq/broker` measures RocketMQ's broker beside this one.
 
-use std::env;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::Scene;
 use crate::example::example;
+use crate::parameter::parameter;
 use crate::pipeline::Pipeline;
 
 const CONNECTIONS: u64 = 4;
@@ -14,7 +14,7 @@ const MAX_ANONYMOUS_BYTES: u64 = 40 << 20;
 
 #[test]
 fn many_sends_in_flight_are_all_acknowledged() {
-    let count = env::var("MQLOG_BROKER_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+    let count = parameter("MQLOG_BROKER_MESSAGES", 20_000);
     for flush in ["async", "sync"] {
         let scene = Scene::new(&["--flush", flush]);
         let address = scene.broker.address;

@@ -18,6 +18,8 @@ mod go;
 mod java;
 #[path = "../common/maven.rs"]
 mod maven;
+#[path = "../common/parameter.rs"]
+mod parameter;
 #[path = "../common/program.rs"]
 #[allow(dead_code, reason = "each suite uses a part")]
 mod program;

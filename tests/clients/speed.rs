@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::java::Java;
 use crate::maven::Version;
+use crate::parameter::parameter;
 use crate::scene::{Site, number, producer};
 use crate::{say, turn};
 
@@ -21,14 +22,14 @@ fn the_java_client_is_measured() {
     if env::var_os("MQLOG_CLIENTS_SPEED").is_none_or(|value| value != "1") {
         return say(&format!("skipped {test}: MQLOG_CLIENTS_SPEED=1 is not set"));
     }
-    let milliseconds = env::var("MQLOG_CLIENTS_SPEED_MS").map_or(10_000, |text| text.parse().unwrap());
+    let milliseconds = parameter("MQLOG_CLIENTS_SPEED_MS", 10_000);
     for flush in ["async", "sync"] {
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let site = Site::new(&["--flush", flush]);
         let java = Java::start(Version::V533, &FLAGS, folder.path());
         let producer = producer(&java, &site, "speed", json!({"compress_over": i32::MAX}));
         java.call("create_topic", json!({"client": producer, "topic": "speed", "queues": 4}));
-        let measure = |how: &str, producers: i64, ms: i64| -> Value {
+        let measure = |how: &str, producers: i64, ms: u64| -> Value {
             let fields = json!({"client": producer, "topic": "speed", "size": 1024, "how": how, "window": 64,
                 "producers": producers, "ms": ms});
             java.call("speed", fields)

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod oracle;
+pub(crate) mod parameter;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -120,11 +120,26 @@ pub(crate) struct Oracle {
     may_start: u64,
     /// The log begins here or later, since a deletion has returned.
     must_start: u64,
+    /// Queues may be mended when they are read: a sync of them has failed.
+    queues_may_be_wrong: bool,
 }
 
 impl Oracle {
     pub(crate) fn new(promise: Promise) -> Self {
-        Self { promise, log: Arc::default(), known: Vec::new(), durable: 0, may_start: 0, must_start: 0 }
+        Self {
+            promise,
+            log: Arc::default(),
+            known: Vec::new(),
+            durable: 0,
+            may_start: 0,
+            must_start: 0,
+            queues_may_be_wrong: false,
+        }
+    }
+
+    /// The disk fails: what a checkpoint took for written may be lost, which is noticed when it is used.
+    pub(crate) fn with_failing_disk(self) -> Self {
+        Self { queues_may_be_wrong: true, ..self }
     }
 
     /// A put of one message, or of a batch, begins. The puts of one source come one after the other.
@@ -211,6 +226,9 @@ impl Oracle {
         let shown = self.check_records(&content)?;
         self.check_missing(&shown, &range, crash)?;
         content.compare(store)?;
+        if store.stats().rebuilt_queues > 0 && !self.queues_may_be_wrong {
+            return violation("what opening left of the queues had to be mended while they were read".to_owned());
+        }
         self.check_ends(store)?;
         // Whatever an opening shows it has made durable.
         self.saw_durable(store.durable_offset());

@@ -18,8 +18,8 @@ use mqlog::{Appended, Error, LogOffset, MessageStore, QueueOffset};
 
 use super::common::Random;
 use super::common::oracle::{Crash, Oracle, Promise, Sent, Violation};
+use super::common::parameter::parameter;
 use super::enumerate::{Left, caught, judge, sample};
-use super::suite::number;
 use super::workloads::{Place, QUEUES, Shape, Step, Workload, sent};
 use crate::disk::simulated::{Call, Fault, SimulatedDisk};
 use crate::disk::simulated_crash::Moment;
@@ -136,7 +136,7 @@ fn violation<T>(text: impl Into<String>) -> Verdict<T> {
 impl Start {
     fn of(scene: &Scene) -> Self {
         let place = Place::new(scene.workload.promise, scene.workload.shape);
-        let oracle = Oracle::new(scene.workload.promise);
+        let oracle = Oracle::new(scene.workload.promise).with_failing_disk();
         let moment = SimulatedDisk::default().moment();
         let empty = Self { place, moment, oracle, next: 0 };
         if scene.before.is_empty() {
@@ -553,7 +553,7 @@ const LEAST: u64 = 5_000;
 fn injected(promise: Promise, queues: usize, name: &'static str) {
     let counts = watched(move |says| {
         let (mut counts, begun) = (Counts::default(), Instant::now());
-        let seed = number("MQLOG_FAULTS_SEED", 1) * 1_000_000 + queues as u64 * 100_000;
+        let seed = parameter("MQLOG_FAULTS_SEED", 1) * 1_000_000 + queues as u64 * 100_000;
         let scenes = fixed(promise, queues).into_iter().chain((seed..).map(|seed| random(seed, promise, queues)));
         for (index, scene) in scenes.enumerate() {
             if index >= 7 && counts.all() >= LEAST {

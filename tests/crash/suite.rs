@@ -1,20 +1,16 @@
 //! The suite: small workloads wholly, many random ones by samples.
 
 use std::collections::HashSet;
-use std::env;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::common::oracle::{Promise, Violation};
+use super::common::parameter::parameter;
 use super::enumerate::{Depth, Explorer};
 use super::workloads::{Shape, Step, Workload, run};
 
 /// All states of this process, by the hash of the disk's content.
 static STATES: LazyLock<Mutex<HashSet<u128>>> = LazyLock::new(Mutex::default);
-
-pub(super) fn number(name: &str, default: u64) -> u64 {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 fn is_new(hash: u128) -> bool {
     STATES.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
@@ -25,8 +21,8 @@ const SAMPLED: Depth =
 
 /// Explores random workloads until this test has found its share of all states.
 fn sampled(promise: Promise, queues: usize, hundredths: u64, name: &str) {
-    let share = number("MQLOG_CRASH_STATES", 100_000) * hundredths / 100;
-    let seed = number("MQLOG_CRASH_SEED", 1) * 1_000_000 + queues as u64 * 100_000;
+    let share = (parameter("MQLOG_CRASH_STATES", 100_000) * hundredths / 100).max(1);
+    let seed = parameter("MQLOG_CRASH_SEED", 1) * 1_000_000 + queues as u64 * 100_000;
     let begun = Instant::now();
     let mut is_new = is_new;
     let mut explorer = Explorer::new(SAMPLED, seed, share, &mut is_new);
@@ -59,7 +55,7 @@ fn exhausted(promise: Promise, name: &str) {
     ];
     let depth = Depth { exhaustive: 2_000, samples: 40, cuts: 16, ways_on: 2, ..SAMPLED };
     let (begun, mut is_new) = (Instant::now(), is_new);
-    let mut explorer = Explorer::new(depth, number("MQLOG_CRASH_SEED", 1), u64::MAX, &mut is_new);
+    let mut explorer = Explorer::new(depth, parameter("MQLOG_CRASH_SEED", 1), u64::MAX, &mut is_new);
     for steps in all {
         let workload = Workload { seed: 0, promise, shape: SHAPE, steps: steps.to_vec() };
         if let Err(Violation(text)) = explorer.explore(&run(&workload)) {

@@ -7,11 +7,13 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use mqlog::format::record::{RecordView, place, seal};
 use mqlog::{
-    Appended, Drive, Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, ScanItem,
-    StoreOptions, TagFilter,
+    Appended, Clock, Drive, Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, ScanItem,
+    StoreOptions, TagFilter, TimeBound,
 };
 
 use crate::common::{copy_dir, fast_dir};
@@ -383,4 +385,74 @@ fn a_damaged_record_is_named_once() {
     let report = store.verify().unwrap();
     assert_eq!(report.damages.iter().map(|damage| damage.range.clone()).collect::<Vec<_>>(), expected);
     assert_eq!(report.records, 25);
+}
+
+/// Where the last durable record was damaged, or lost with its file, an opening knew no time to go on from: a clock that went
+/// back gave new messages times before those of old ones, and `offset_by_time` took the damaged message for one of 1970.
+#[test]
+fn times_go_on_behind_a_damaged_end() {
+    #[derive(Debug)]
+    struct Hand(AtomicI64);
+    impl Clock for Hand {
+        fn now_ms(&self) -> i64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+    for is_lost in [false, true] {
+        let (dir, clock) = (fast_dir(), Arc::new(Hand(AtomicI64::new(5_000_000))));
+        let clock_of_store: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+        let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).clock(Arc::clone(&clock_of_store));
+        let store = MessageStore::open(options()).unwrap();
+        let put = |_| {
+            clock.0.fetch_add(10, Ordering::Relaxed);
+            store.put(Message::new("t").body(&[7; 60])).unwrap()
+        };
+        let puts: Vec<_> = (0..40).map(put).collect();
+        let last = puts[39];
+        store.close().unwrap();
+        let path = dir.path().join(format!("commitlog/{:020}", last.log_offset.get() / 4096 * 4096));
+        if is_lost {
+            fs::remove_file(&path).unwrap();
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[(last.log_offset.get() % 4096) as usize + 90] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+        for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage] {
+            let store = MessageStore::open(options().recovery(recovery)).unwrap();
+            let queue = store.queue("t", 0);
+            // The message at offset n was stored at 5,000,010 + 10 n.
+            for at in [0, 7, 20] {
+                let ms = 5_000_010 + 10 * at as i64;
+                assert_eq!(
+                    queue.offset_by_time(ms + 5, TimeBound::Upper).unwrap().get(),
+                    at,
+                    "{is_lost}, {recovery:?}"
+                );
+                assert_eq!(queue.offset_by_time(ms, TimeBound::Lower).unwrap().get(), at, "{is_lost}, {recovery:?}");
+            }
+            if recovery == RecoveryMode::Salvage {
+                clock.0.fetch_sub(300, Ordering::Relaxed);
+                store.put(Message::new("t")).unwrap();
+            }
+            let times: Vec<_> = store
+                .scan(LogOffset::ZERO)
+                .filter_map(|item| match item.unwrap() {
+                    ScanItem::Record(record) => Some(record.store_ms()),
+                    _ => None,
+                })
+                .collect();
+            assert!(times.is_sorted() && times.len() > 20, "{is_lost}: {times:?}");
+            store.close().unwrap();
+        }
+        // What was acknowledged after the salvage stays, also where nobody knows any more how far the log was durable.
+        let count = |store: &MessageStore| {
+            store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_)))).count()
+        };
+        let store = MessageStore::open(options()).unwrap();
+        let before = count(&store);
+        store.close().unwrap();
+        fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+        assert_eq!(count(&MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap()), before);
+    }
 }

@@ -9,10 +9,11 @@
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::{env, fs};
 
+use fuzz::common::parameter::parameter;
 use fuzz::{TARGETS, Target};
 
 /// Mutations of targets that open no store, and of those that do.
@@ -85,7 +86,7 @@ fn drive(name: &str, least: usize) {
     let corpus = corpus(name);
     let past = corpus.iter().filter(|bytes| run(name, target, bytes)).count();
     let default = CASES[usize::from(matches!(name, "open" | "side_files"))];
-    let cases = env::var("MQLOG_FUZZ_CASES").map_or(default, |cases| cases.parse().unwrap());
+    let cases = parameter("MQLOG_FUZZ_CASES", default);
     let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
     let past_mutated = (0..cases).filter(|_| run(name, target, &mutate(&mut random, &corpus))).count();
     let inputs = corpus.len();

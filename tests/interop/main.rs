@@ -13,6 +13,9 @@ mod maven;
 #[cfg(unix)]
 mod mqlog;
 #[cfg(unix)]
+#[path = "../common/parameter.rs"]
+mod parameter;
+#[cfg(unix)]
 mod process;
 #[cfg(unix)]
 #[path = "../common/program.rs"]

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::check::{self, Expected, Fields, Keys};
 use crate::maven::{self, Version};
 use crate::mqlog::{self, End};
+use crate::parameter::parameter;
 use crate::process::{contents, json_lines};
 use crate::program::{run, text};
 use crate::random::{Random, Unit, units};
@@ -310,7 +311,7 @@ fn both_ends(test: &str, way: Way, version: Version, record_crc: bool) {
 
 /// Each case may have the same seed: what differs is who writes.
 fn seed() -> u64 {
-    std::env::var("MQLOG_INTEROP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_808)
+    parameter("MQLOG_INTEROP_SEED", 20_240_808)
 }
 
 #[test]

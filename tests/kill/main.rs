@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::oracle::{Crash, Oracle, Promise, Violation};
+use common::parameter::parameter;
 use common::{Random, check_store, fast_dir, small};
 use mqlog::{LogOffset, MessageStore};
 use writer::{Told, message_of};
@@ -40,9 +41,8 @@ struct Counts {
 
 #[test]
 fn a_killed_writer_loses_nothing_and_invents_nothing() {
-    let number = |name, default| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let rounds = number("MQLOG_KILL_ROUNDS", 200);
-    let mut random = Random(number("MQLOG_KILL_SEED", 1));
+    let rounds = parameter("MQLOG_KILL_ROUNDS", 200);
+    let mut random = Random(parameter("MQLOG_KILL_SEED", 1));
     let mut counts = Counts::default();
     let begun = Instant::now();
     let mut dir = tempfile::tempdir().unwrap();
@@ -65,7 +65,7 @@ fn a_killed_writer_loses_nothing_and_invents_nothing() {
     }
     println!("{rounds} rounds in {:?}: {counts:?}", begun.elapsed());
     assert_eq!(counts.writing_kills, rounds);
-    assert!(rounds == 0 || counts.acknowledged > rounds, "the writers had no time to write");
+    assert!(counts.acknowledged > rounds, "the writers had no time to write");
     assert!(rounds < 20 || counts.opening_kills > 0, "no opening was killed");
 }
 
