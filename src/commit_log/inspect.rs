@@ -78,6 +78,7 @@ pub(super) fn inspect(
         order: Order::default(),
         back: WriteBack::default(),
         found,
+        is_across: false,
     };
     inspector.scan()?;
     let mut found = inspector.found;
@@ -186,6 +187,8 @@ struct Inspector<'a> {
     order: Order,
     back: WriteBack,
     found: Inspection,
+    /// A whole record goes on behind the watermark.
+    is_across: bool,
 }
 
 /// What the scan accepted behind the watermark is written once more, from the memory in which it was checked: its pages
@@ -260,7 +263,7 @@ impl Inspector<'_> {
                     && let Found::Record(record) = self.reader.judge(next)
                 {
                     at = next + u64::from(record.record_bytes());
-                    if self.found.corruptions.iter().all(|damage| !damage.range.contains(&next)) {
+                    if at <= tail && self.found.corruptions.iter().all(|damage| !damage.range.contains(&next)) {
                         (self.found.last, self.found.last_ms) =
                             (Some((next, record.record_bytes())), record.store_ms());
                     }
@@ -281,11 +284,13 @@ impl Inspector<'_> {
         let file = self.reader.file();
         let durable = self.watermark.map_or(0, |known| known.durable.get());
         let (next, bytes) = match self.reader.judge(at) {
+            Found::Record(record)
+                if !self.is_across && at < durable && durable < at + u64::from(record.record_bytes()) =>
+            {
+                let end = at + u64::from(record.record_bytes());
+                return self.across(at, durable..end);
+            }
             Found::Record(record) => {
-                if at < durable && durable < at + u64::from(record.record_bytes()) {
-                    // The record is whole; it is the watermark that cannot be right, and so what it says of the rest.
-                    self.found.corrupt(durable..durable, "what was durable does not end with a record");
-                }
                 (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
                 self.order.note(&record);
                 if at >= self.visit_from {
@@ -302,6 +307,24 @@ impl Inspector<'_> {
             self.back.push(file, at, bytes)?;
         }
         Ok(Some(next))
+    }
+
+    /// A record goes on behind the watermark, by `rest`. Either it was cut there once, or the watermark cannot be right.
+    fn across(&mut self, at: u64, rest: Range<u64>) -> Result<Option<u64>> {
+        let (files, end) = (&self.found.files, self.found.range().end);
+        let goes_on = self.reader.load(files, rest.start)?
+            && matches!(self.reader.judge(rest.start), Found::Record(_) | Found::Blank);
+        let mut is_zero = true;
+        for_each_piece(files, rest.clone(), 1 << 20, &mut |_, bytes| {
+            is_zero &= bytes.iter().all(|byte| *byte == 0);
+            Ok(())
+        })?;
+        if goes_on || (is_zero && self.reader.find(files, rest.end..end, &|_| true)?.is_none()) {
+            return self.bad(at, "the record goes on behind what was durable, where it was cut".to_owned());
+        }
+        self.found.corrupt(rest.start..rest.start, "what was durable does not end with a record");
+        self.is_across = true;
+        self.step(at)
     }
 
     /// Was a record above the watermark written without record CRC? Then what asks for one is an older copy, and does so no
