@@ -76,9 +76,14 @@ fn start(target: &Arc<Target>, policy: FlushPolicy) -> Arc<FlushService> {
     Arc::new(FlushService::start(Arc::clone(target) as _, policy, Drive::Threads).unwrap())
 }
 
-/// Appends and waits; what was said to be durable is.
+/// Appends and waits.
 fn commit(target: &Target, service: &FlushService) -> Result<()> {
     let end = target.append();
+    committed(target, service, end)
+}
+
+/// Waits for what was appended; what was said to be durable is.
+fn committed(target: &Target, service: &FlushService, end: LogOffset) -> Result<()> {
     let outcome = service.wait_durable(end);
     match &outcome {
         Ok(()) => {
@@ -140,15 +145,35 @@ pub(super) fn nobody_waits_for_an_append() {
     service.close().unwrap();
 }
 
-/// The service closes while a thread commits: it hears that it is durable, or that it came too late.
+/// The service closes while a thread commits: what it appended before that is durable, however late it waits; or it
+/// hears that it came too late.
 pub(super) fn flush_against_close() {
     let target = Target::new(0);
     let service = start(&target, FlushPolicy::Manual);
     let early = target.append();
-    let other = committing(&target, &service);
+    let other = thread::spawn({
+        let (target, service) = (Arc::clone(&target), Arc::clone(&service));
+        move || {
+            let end = target.append();
+            // A note that is no part of the model: std's, so that it costs no orders.
+            let refused = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            service.on_durable(end, {
+                let refused = Arc::clone(&refused);
+                move |outcome| refused.store(outcome.is_err(), Ordering::Relaxed)
+            });
+            // A callback that is not refused at once was taken before the service was closed, so the append came before.
+            let is_late = refused.load(Ordering::Relaxed);
+            let outcome = committed(&target, &service, end);
+            (end, is_late, outcome.is_ok(), refused)
+        }
+    });
     service.close().unwrap();
     service.wait_durable(early).unwrap();
-    let _ = other.join().unwrap();
+    let (end, is_late, is_durable, refused) = other.join().unwrap();
+    assert_eq!(refused.load(Ordering::Relaxed), is_late, "a callback that was taken hears that its append is durable");
+    let after = service.wait_durable(end);
+    assert!(is_late || after.is_ok(), "what was appended before the service was closed is durable");
+    assert!(!is_durable || after.is_ok());
     assert!(matches!(service.wait_durable(target.append()), Err(Error::Closed)));
 }
 
