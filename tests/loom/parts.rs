@@ -42,7 +42,7 @@ pub(super) fn a_writer_is_handed_over() {
 }
 
 /// Who sees a watermark sees everything that was done below it.
-pub(super) fn watermarks_carry_what_lies_below() {
+pub(super) fn watermarks_carry_what_is_below() {
     let (progress, bytes) = (Arc::new(Progress::new(LogOffset::ZERO)), Arc::new(Plain::default()));
     let writing = thread::spawn({
         let (progress, bytes) = (Arc::clone(&progress), Arc::clone(&bytes));
@@ -112,7 +112,7 @@ pub(super) fn a_task_hears_every_wake() {
 }
 
 /// A task ends when it is told, and what it did was done before that returns.
-pub(super) fn a_task_hears_that_it_shall_stop() {
+pub(super) fn a_task_hears_that_it_must_stop() {
     let work = Arc::new(Plain::default());
     let task = Task::start("model", Drive::Threads, {
         let work = Arc::clone(&work);
