@@ -79,6 +79,29 @@ pub(super) fn delete_against_roll() {
     kit.look(2 * Kit::FILE);
 }
 
+/// Looks at each record that may be read, in a log of records of half a file; what is durable is among them.
+fn look_at_all(kit: &Kit) {
+    let (durable, end) = (kit.log.durable_offset(), kit.log.range().end);
+    assert!(durable <= end && end.get().is_multiple_of(Kit::RECORD / 2));
+    (0..end.get()).step_by(Kit::RECORD as usize / 2).for_each(|at| kit.look(at));
+}
+
+/// Two append to a group and flush it, and a third reads: what is written, or even durable, is in its file and whole.
+pub(super) fn append_in_groups_and_read() {
+    let kit = Arc::new(Kit::new(true));
+    let committing = [0, 1].map(|_| {
+        let kit = Arc::clone(&kit);
+        thread::spawn(move || {
+            let end = put(&kit.log, &kit.cursor, Kit::HALF).unwrap().end();
+            assert!(kit.log.flush().unwrap() >= end && kit.log.durable_offset() >= end);
+            look_at_all(&kit);
+        })
+    });
+    look_at_all(&kit);
+    committing.into_iter().for_each(|committing| committing.join().unwrap());
+    kit.check(2);
+}
+
 fn against_close(grouped: bool) {
     let kit = Kit::new(grouped);
     let before = put(&kit.log, &kit.cursor, Kit::HALF).unwrap();

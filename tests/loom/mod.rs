@@ -42,6 +42,7 @@ const MODELS: &[Model] = &[
     Model { name: "roll", bound: 2, floor: 7_600, run: log::roll },
     Model { name: "slice against delete", bound: 2, floor: 8, run: log::slice_against_delete },
     Model { name: "delete against roll", bound: 2, floor: 36, run: log::delete_against_roll },
+    Model { name: "append in groups and read", bound: 2, floor: 16_000, run: log::append_in_groups_and_read },
     Model { name: "append against close", bound: 2, floor: 160, run: log::append_against_close },
     Model { name: "append in groups against close", bound: 2, floor: 150, run: log::append_in_groups_against_close },
 ];
