@@ -714,6 +714,21 @@ fn a_checkpoint_with_more_entries_than_the_files_hold_is_not_believed() {
     assert!(matches!(queue.append_batch(&later), Err(Error::OutOfOrder { .. })));
 }
 
+/// A checkpoint said that a queue begins where it has nothing but fillers. Its range stayed as long as they are, and each
+/// reader went through all of them to find no message. Now such a queue begins at its end. Found by fuzzing.
+#[test]
+fn a_queue_of_fillers_alone_has_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    queue.append(at(0), &run(0..3)).unwrap();
+    queue.skip_to(at(20), u64::MAX).unwrap();
+    let state = QueueState { min: at(3), ..checkpoint(&queue) };
+    let again = self::queue(dir.path());
+    assert!(again.restore(&state, true, LogOffset::ZERO).unwrap());
+    again.raise_min(LogOffset::ZERO).unwrap();
+    assert_eq!(again.range(), at(20)..at(20));
+}
+
 #[test]
 fn a_changed_file_is_not_the_one_of_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();

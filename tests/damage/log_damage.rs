@@ -231,6 +231,49 @@ fn a_queue_offset_far_from_the_others_does_not_move_the_queue() {
     }
 }
 
+/// A record behind lost ones leaves a gap in its queue, and how far the queue may go on is told by its last entry. Where that
+/// one was damaged, dispatch ended in an error: the store did not open, although reading the entry would have had the
+/// queue built anew. Now a damaged entry says nothing of the gap. Found by fuzzing.
+#[test]
+fn a_damaged_entry_before_a_gap_does_not_stop_dispatch() {
+    for byte in [0, 0xFF] {
+        let dir = fast_dir();
+        let (root, killed) = (dir.path().join("store"), dir.path().join("killed"));
+        let open = |root: &Path| {
+            let options = options(root).drive(Drive::Manual).recovery(RecoveryMode::Salvage);
+            MessageStore::open(options).unwrap()
+        };
+        let put = |store: &MessageStore| store.put(Message::new("t").body(b"body")).unwrap();
+        let store = open(&root);
+        for _ in 0..5 {
+            put(&store);
+        }
+        store.close().unwrap();
+        let store = open(&root);
+        let puts: Vec<_> = (0..5).map(|_| put(&store)).collect();
+        store.flush().unwrap();
+        copy_dir(&root, &killed);
+        // The checkpoint ends with an entry that is damaged, and behind it two records are lost.
+        let path = killed.join("consumequeue/t/0/00000000000000000000");
+        let mut entries = fs::read(&path).unwrap();
+        entries[4 * 20..5 * 20].fill(byte);
+        fs::write(path, entries).unwrap();
+        let path = killed.join("commitlog/00000000000000000000");
+        let mut log = fs::read(&path).unwrap();
+        puts[..2].iter().for_each(|lost| log[lost.log_offset.get() as usize + 4..][..4].fill(9));
+        fs::write(path, log).unwrap();
+
+        let store = open(&killed);
+        let new = put(&store);
+        assert_eq!(new.queue_offset.get(), 10);
+        let read = store.queue("t", 0).iter_from(QueueOffset::ZERO);
+        let read: Vec<_> = read.map(|message| message.unwrap().queue_offset().get()).collect();
+        assert_eq!(read, [0, 1, 2, 3, 4, 7, 8, 9, 10]);
+        store.close().unwrap();
+        assert_eq!(open(&killed).recovery_report().queues_repaired, []);
+    }
+}
+
 /// The same where the queue offset goes a little too far, in the first record that no checkpoint covers: what the opening
 /// thought of it was not what dispatch made of it later.
 #[test]

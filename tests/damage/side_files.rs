@@ -170,6 +170,50 @@ fn a_watermark_within_a_record_costs_no_message_of_the_session_that_opened_it() 
     }
 }
 
+/// Lets every frame of `derived` that names a topic's queues say, under a right checksum, that they end at `end`.
+fn forge_ends(patient: &Patient, topic: &str, end: u64) {
+    let path = patient.path("mqlog/derived");
+    let mut bytes = fs::read(&path).unwrap();
+    let name = [&(topic.len() as u64).to_be_bytes(), topic.as_bytes()].concat();
+    let (mut start, mut forged) = (8, 0);
+    while start < bytes.len() {
+        let payload = u64::from_be_bytes(*bytes[start + 4..].first_chunk().unwrap()) as usize;
+        let frame = &mut bytes[start..][..20 + payload + 8];
+        let (covered, crc) = frame.split_at_mut(20 + payload);
+        for at in 0..covered.len().saturating_sub(name.len()) {
+            if covered[at..].starts_with(&name) {
+                // Behind the name: queue id, kind, first message, end, entries.
+                let numbers = &mut covered[at + name.len()..][3 * 8..5 * 8];
+                numbers.copy_from_slice(&[end.to_be_bytes(); 2].concat());
+                forged += 1;
+            }
+        }
+        crc.copy_from_slice(&u64::from(crc32c::crc32c(covered)).to_be_bytes());
+        start += frame.len();
+    }
+    assert!(forged >= 2);
+    fs::write(path, bytes).unwrap();
+}
+
+/// A checkpoint with a right checksum said that a queue ends where its log, at 91 bytes a message, cannot have led it. Its
+/// file did not agree, so it was built anew, but that end was kept: with fillers for millions of messages, in as many
+/// files as they need. Now an end counts only as far as the log below the checkpoint could hold the messages. Found by
+/// fuzzing.
+#[test]
+fn an_end_of_a_queue_beyond_what_its_log_can_hold_is_not_kept() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let log_end = base.content.records.last().map(|(at, _)| *at).unwrap();
+        let patient = base.patient();
+        forge_ends(&patient, "orders", log_end / 91 + 100);
+        let store = patient.open();
+        let report = store.recovery_report();
+        assert_eq!((report.queues_compared, &report.queues_repaired[..]), (2, &[][..]), "{report:?}");
+        assert!(check_content(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
 #[test]
 fn the_checkpoint_of_rocketmq_decides_nothing() {
     for end in [End::Closed, End::Killed] {
