@@ -59,7 +59,8 @@ impl ConsumeQueue {
         let end_entry = self.first_entry(&state.files).map_or(without_files, |first| first + state.entries);
         let first_entry = self.first_entry(kept).unwrap_or(end_entry);
         let (per_file, entry_bytes) = (self.files.per_file(), self.files.entry_bytes() as u64);
-        let has_room = kept.last().is_none_or(|last| end_entry <= last.base / entry_bytes + per_file);
+        // Without files there are no messages: whoever removed the last one of an open store took them along.
+        let has_room = kept.last().map_or(min == next, |last| end_entry <= last.base / entry_bytes + per_file);
         let is_numbered =
             state.batch == self.files.is_batch && min <= next && has_room && (state.batch || end_entry == next);
         if !is_numbered || !kept.iter().all(is_there) || (is_clean && present != state.files) {
