@@ -13,11 +13,16 @@ use std::thread::{self, JoinHandle};
 use crate::broker::{Broker, Handled, Turn};
 use crate::frame::decode;
 use crate::peer::{Peer, lock};
+use crate::request::Request;
 
 /// So many bytes of requests wait at the thread; more of them wait at their connections.
 const MAX_BYTES: usize = 64 << 20;
 /// What a request takes beside its frame.
 const BESIDE_BYTES: usize = 128;
+/// An answer that repeats nothing.
+const ANSWER_BYTES: usize = 256;
+/// No answer to a send is longer, but those to batches, for which there has to be room.
+const MAX_ANSWER_BYTES: usize = 17 * 1024;
 /// Answers to so many requests are worth a callback of the store.
 const TURN: usize = 64;
 
@@ -39,17 +44,17 @@ struct Queue {
 
 impl Appender {
     /// Takes a send over, if there is room. If there is none its connection waits until it is told.
-    pub(crate) fn take(&self, peer: &Arc<Peer>, frame: &[u8]) -> Handled {
+    pub(crate) fn take(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Handled {
         let mut queue = lock(&self.queue);
-        let bytes = bytes_of(frame);
+        let (bytes, answer_bytes) = (bytes_of(request.frame), answer_bytes(request));
         if queue.bytes > 0 && queue.bytes + bytes > MAX_BYTES {
             peer.await_appender();
             queue.waiting.push(Arc::clone(peer));
             return Handled::NotYet;
         }
-        peer.begin_append(bytes);
+        peer.begin_append(bytes, answer_bytes);
         queue.bytes += bytes;
-        queue.frames.push_back((Arc::clone(peer), frame.to_vec()));
+        queue.frames.push_back((Arc::clone(peer), request.frame.to_vec()));
         drop(queue);
         self.changed.notify_one();
         Handled::Done
@@ -63,7 +68,7 @@ impl Appender {
     }
 
     /// A request is done: its connection goes on, and those that wait for room. Returns whether there is another one.
-    fn finish(&self, peer: &Peer, bytes: usize) -> bool {
+    fn finish(&self, peer: &Peer, (bytes, answer_bytes): (usize, usize)) -> bool {
         let mut queue = lock(&self.queue);
         queue.bytes -= bytes;
         let waiting = std::mem::take(&mut queue.waiting);
@@ -72,7 +77,7 @@ impl Appender {
             queue.frames.shrink_to(TURN);
         }
         drop(queue);
-        peer.end_append(bytes);
+        peer.end_append(bytes, answer_bytes);
         waiting.iter().for_each(|peer| peer.appender_has_room());
         !is_idle
     }
@@ -83,8 +88,10 @@ impl Appender {
         thread::Builder::new().name("broker-appender".to_owned()).spawn(move || {
             let (mut turn, mut in_turn) = (Turn::default(), 0);
             while let Some((peer, frame)) = broker.appender.next() {
+                let mut sizes = (bytes_of(&frame), 0);
                 // The loop has decoded it before.
                 if let Ok(request) = decode(&frame) {
+                    sizes.1 = answer_bytes(&request);
                     // The answers to those before it are not kept up by its wait.
                     if in_turn >= TURN || broker.would_wait(&request) {
                         std::mem::take(&mut turn).end(&broker);
@@ -93,7 +100,7 @@ impl Appender {
                     broker.answer(&request, &peer, &mut turn);
                     in_turn += 1;
                 }
-                if !broker.appender.finish(&peer, bytes_of(&frame)) {
+                if !broker.appender.finish(&peer, sizes) {
                     std::mem::take(&mut turn).end(&broker);
                     in_turn = 0;
                 }
@@ -112,6 +119,12 @@ impl Appender {
 
 fn bytes_of(frame: &[u8]) -> usize {
     frame.len() + BESIDE_BYTES
+}
+
+/// How long the answer to a send may be: it repeats a part of the header, each byte as up to six.
+fn answer_bytes(request: &Request<'_>) -> usize {
+    let header = request.frame.len() - request.body.len();
+    (ANSWER_BYTES + 6 * header).min(MAX_ANSWER_BYTES)
 }
 
 #[cfg(test)]
@@ -239,7 +252,7 @@ mod tests {
             thread::yield_now();
         }
         assert!(!peer.must_wait());
-        assert_eq!(broker.appender.take(&peer, &heartbeat), Handled::Done);
+        assert_eq!(broker.appender.take(&peer, &decode(&heartbeat).unwrap()), Handled::Done);
         broker.appender.end(thread);
         assert!(!peer.is_appending(), "at the end all is done");
     }
@@ -261,7 +274,7 @@ mod tests {
         let refused = frame(ask::SEND_MESSAGE_V2, 1, &json!({}), &[]);
         let mut count = 0;
         while !peers[1].must_wait() {
-            assert_eq!(broker.appender.take(&peers[1], &refused), Handled::Done);
+            assert_eq!(broker.appender.take(&peers[1], &decode(&refused).unwrap()), Handled::Done);
             count += 1;
         }
         assert!((1_000..20_000).contains(&count), "{count}");

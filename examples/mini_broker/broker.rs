@@ -102,7 +102,7 @@ impl Broker {
             return Handled::Done;
         }
         if is_send(request) && (peer.is_appending() || self.would_wait(request)) {
-            return self.appender.take(peer, request.frame);
+            return self.appender.take(peer, request);
         }
         self.answer(request, peer, turn);
         Handled::Done

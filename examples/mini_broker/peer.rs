@@ -102,8 +102,6 @@ struct Queued {
 impl Peer {
     /// So many answers of one connection may wait for the disk before nothing more is read from it.
     const MAX_PENDING: usize = 16 * 1024;
-    /// About what the answer to a send takes.
-    const ANSWER_BYTES: usize = 320;
     /// Above so many bytes of its sends at the appending thread nothing more is read from a connection.
     const MAX_APPENDING_BYTES: usize = 4 << 20;
 
@@ -188,14 +186,14 @@ impl Peer {
     }
 
     /// A send goes there. Its answer counts from now on.
-    pub(crate) fn begin_append(&self, bytes: usize) {
+    pub(crate) fn begin_append(&self, bytes: usize, answer_bytes: usize) {
         self.appending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.begin_pending(Self::ANSWER_BYTES);
+        self.begin_pending(answer_bytes);
     }
 
     /// It is through. The loop is told when all are, or half of what a connection may have there is free again.
-    pub(crate) fn end_append(&self, bytes: usize) {
-        self.end_pending(Self::ANSWER_BYTES);
+    pub(crate) fn end_append(&self, bytes: usize, answer_bytes: usize) {
+        self.end_pending(answer_bytes);
         let before = self.appending_bytes.fetch_sub(bytes, Ordering::AcqRel);
         let half = Self::MAX_APPENDING_BYTES / 2;
         if before == bytes || (before > half && before - bytes <= half) {

@@ -79,6 +79,7 @@ pub(super) fn inspect(
         back: WriteBack::default(),
         found,
         is_across: false,
+        changed: format.damaged.clone(),
     };
     inspector.scan()?;
     let mut found = inspector.found;
@@ -189,6 +190,8 @@ struct Inspector<'a> {
     found: Inspection,
     /// A whole record goes on behind the watermark.
     is_across: bool,
+    /// What is known not to be as it was written, whatever it looks like.
+    changed: Vec<Range<u64>>,
 }
 
 /// What the scan accepted behind the watermark is written once more, from the memory in which it was checked: its pages
@@ -223,19 +226,15 @@ impl WriteBack {
 impl Inspector<'_> {
     fn scan(&mut self) -> Result<()> {
         let log = self.found.range();
-        if let Some(known) = self.watermark {
-            self.check_watermark(&known, &log)?;
-        }
-        let known = self.watermark.map(|known| known.durable.get().min(self.visit_from).max(log.start));
-        let start = known.unwrap_or(log.start).min(log.end);
+        let start = match self.watermark {
+            Some(known) => self.check_watermark(&known, &log)?.min(self.visit_from).clamp(log.start, log.end),
+            None => log.start,
+        };
         let mut at = start;
         while let Some(next) = self.step(at)? {
             at = next;
         }
         self.back.finish()?;
-        if self.found.last.is_none() {
-            self.find_last(at)?;
-        }
         // The blocks behind the watermark's end were never written, unless the scan went beyond it.
         let allocated = self.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
         let unused = at..allocated.unwrap_or(log.end).min(log.end);
@@ -249,30 +248,6 @@ impl Inspector<'_> {
         (found.tail, found.scanned_bytes) = (LogOffset::new(at), at - start);
         found.torn = written_end.map(|end| found.tail..LogOffset::new(end));
         found.zero_end = allocated.map_or(written_end.unwrap_or(0), |allocated| allocated.min(log.end));
-        Ok(())
-    }
-
-    /// Where the scan met no record at all, and not the watermark's: the last whole one below `tail`, after which times go
-    /// on. It is looked for from the beginning of a file, the last one first.
-    fn find_last(&mut self, tail: u64) -> Result<()> {
-        for file in self.found.files.snapshot().iter().rev().filter(|file| file.base() < tail) {
-            let (mut at, end) = (file.base(), file.end().min(tail));
-            while let Some(next) = self.reader.find(&self.found.files, at..end, &|_| true)? {
-                at = next + 1;
-                if self.reader.load(&self.found.files, next)?
-                    && let Found::Record(record) = self.reader.judge(next)
-                {
-                    at = next + u64::from(record.record_bytes());
-                    if at <= tail && self.found.corruptions.iter().all(|damage| !damage.range.contains(&next)) {
-                        (self.found.last, self.found.last_ms) =
-                            (Some((next, record.record_bytes())), record.store_ms());
-                    }
-                }
-            }
-            if self.found.last.is_some() {
-                break;
-            }
-        }
         Ok(())
     }
 
@@ -291,7 +266,9 @@ impl Inspector<'_> {
                 return self.across(at, durable..end);
             }
             Found::Record(record) => {
-                (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
+                if self.changed.iter().all(|changed| !changed.contains(&at)) {
+                    (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
+                }
                 self.order.note(&record);
                 if at >= self.visit_from {
                     (self.visit)(&record);
@@ -374,8 +351,9 @@ impl Inspector<'_> {
             && matches!(self.reader.judge(file_end), Found::Record(_)))
     }
 
-    /// The watermark describes the last record below it: if that is not there, the log is not what it was.
-    fn check_watermark(&mut self, known: &Watermark, log: &Range<u64>) -> Result<()> {
+    /// The watermark describes the last record below it: if that is not there, the log is not what it was. Returns where
+    /// to begin: at the watermark, or at the record that goes across it.
+    fn check_watermark(&mut self, known: &Watermark, log: &Range<u64>) -> Result<u64> {
         let durable = known.durable.get();
         for file in self.found.files.snapshot().iter() {
             let lost = file.base() + file.published()..file.end().min(durable);
@@ -386,15 +364,19 @@ impl Inspector<'_> {
         if durable > log.end {
             self.found.corrupt(log.end..durable, "the log ends before what was durable");
         }
-        let Some(last) = known.last else { return Ok(()) };
-        let (at, end) = (last.offset.get(), last.offset.get() + u64::from(last.bytes));
-        if at < log.start || end > log.end || !self.reader.load(&self.found.files, at)? {
-            return Ok(());
+        let end = durable.min(log.end);
+        let Some(last) = known.last else { return self.look_back(end) };
+        let place = last.offset.get()..last.offset.get() + u64::from(last.bytes);
+        let is_there = place.end <= log.end && self.reader.load(&self.found.files, place.start)?;
+        if place.start < log.start || !is_there {
+            return self.look_back(end);
         }
+        let at = place.start;
         if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
-            self.found.corrupt(at..end, "the last durable record is not the one that was written");
-            self.found.changed = Some(at..end);
-            return Ok(());
+            self.found.corrupt(place.clone(), "the last durable record is not the one that was written");
+            self.found.changed = Some(place.clone());
+            self.changed.push(place);
+            return self.look_back(end);
         }
         self.found.last = Some((at, last.bytes));
         if let Ok(record) = RecordView::decode(self.reader.bytes(at)) {
@@ -403,7 +385,44 @@ impl Inspector<'_> {
             // The record is as it was written, so what asks for its CRC is out of date.
             self.reader.rules.crc_from = self.reader.rules.crc_from.filter(|from| !lacks_crc || *from > last.offset);
         }
-        Ok(())
+        Ok(self.walk(place.end..end)?.unwrap_or(end))
+    }
+
+    /// Looks for the last whole record before the watermark, after which times go on, and for one that goes across it.
+    fn look_back(&mut self, end: u64) -> Result<u64> {
+        for file in self.found.files.snapshot().iter().rev().filter(|file| file.base() < end) {
+            if let Some(across) = self.walk(file.base()..file.end().min(end))? {
+                return Ok(across);
+            }
+            if self.found.last.is_some() {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Goes from record to record, damage left out; returns one that does not end in the range.
+    fn walk(&mut self, range: Range<u64>) -> Result<Option<u64>> {
+        let mut at = range.start;
+        while at < range.end && self.reader.load(&self.found.files, at)? {
+            let next = match self.reader.judge(at) {
+                Found::Record(record) => {
+                    let bytes = record.record_bytes();
+                    if at + u64::from(bytes) > range.end {
+                        return Ok(Some(at));
+                    }
+                    if self.changed.iter().all(|changed| !changed.contains(&at)) {
+                        (self.found.last, self.found.last_ms) = (Some((at, bytes)), record.store_ms());
+                    }
+                    Some(at + u64::from(bytes))
+                }
+                Found::Blank => Some(self.reader.file().end()),
+                Found::Bad(_) => self.reader.find(&self.found.files, at + 1..range.end, &|_| true)?,
+            };
+            let Some(next) = next else { break };
+            at = next;
+        }
+        Ok(None)
     }
 }
 

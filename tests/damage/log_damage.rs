@@ -499,3 +499,27 @@ fn times_go_on_behind_a_damaged_end() {
         assert_eq!(count(&MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap()), before);
     }
 }
+
+/// Found by fuzzing. Without record CRC a record whose properties were cut by a short file was shown with what was left of them,
+/// where the opening had named the rest of the file as lost.
+#[test]
+fn a_record_that_goes_on_in_what_is_lost_is_damaged() {
+    let dir = fast_dir();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).record_crc(false);
+    let store = MessageStore::open(options()).unwrap();
+    let put = |_| store.put(Message::new("t").property("name", "v".repeat(100)).body(b"body")).unwrap();
+    let puts: Vec<_> = (0..30).map(put).collect();
+    store.close().unwrap();
+    let lost = puts[5].end().get() - 40;
+    let path = dir.path().join("commitlog/00000000000000000000");
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(lost).unwrap();
+    for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage] {
+        let store = MessageStore::open(options().recovery(recovery)).unwrap();
+        assert!(matches!(store.read(puts[5].log_offset), Err(Error::Corrupt(_))), "{recovery:?}");
+        let items: Vec<_> = store.scan(LogOffset::ZERO).map(Result::unwrap).take(6).collect();
+        assert!(items[..5].iter().all(|item| matches!(item, ScanItem::Record(_))));
+        let ScanItem::Damaged(damage) = &items[5] else { panic!("{:?}", items[5]) };
+        assert_eq!(damage.range, puts[5].log_offset.get()..4096, "{recovery:?}");
+        store.close().unwrap();
+    }
+}
