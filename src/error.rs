@@ -65,6 +65,9 @@ pub enum Error {
     /// Stored bytes are not what they should be.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// The append would wait for the disk, and was asked not to; nothing was written.
+    #[error("the append would wait for the disk")]
+    WouldWait,
     /// A part of a message, or the record as a whole, is longer than a limit; nothing was written.
     #[error("{field} has {value} bytes, the limit is {limit}")]
     TooLarge {

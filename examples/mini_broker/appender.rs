@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::broker::{Broker, Handled, Turn};
+use crate::broker::{Broker, Call, Handled, Turn};
 use crate::frame::decode;
 use crate::peer::{Peer, lock};
 use crate::request::Request;
@@ -92,12 +92,13 @@ impl Appender {
                 // The loop has decoded it before.
                 if let Ok(request) = decode(&frame) {
                     sizes.1 = answer_bytes(&request);
+                    let call = Call { request: &request, peer: &peer, may_wait: false };
                     // The answers to those before it are not kept up by its wait.
-                    if in_turn >= TURN || broker.would_wait(&request) {
+                    if in_turn >= TURN || !broker.answer(call, &mut turn) {
                         std::mem::take(&mut turn).end(&broker);
                         in_turn = 0;
+                        broker.answer(Call { may_wait: true, ..call }, &mut turn);
                     }
-                    broker.answer(&request, &peer, &mut turn);
                     in_turn += 1;
                 }
                 if !broker.appender.finish(&peer, sizes) {
@@ -266,7 +267,8 @@ mod tests {
         let thread = Appender::start(&broker).unwrap();
         let large =
             frame(ask::SEND_MESSAGE_V2, 0, &json!({"b": "T", "c": "TBW102", "e": "0", "g": "1"}), &[0; 1 << 20]);
-        broker.answer(&decode(&large).unwrap(), &peers[0], &mut Turn::default());
+        let request = decode(&large).unwrap();
+        broker.answer(crate::broker::Call { request: &request, peer: &peers[0], may_wait: true }, &mut Turn::default());
         gate.set(true);
         while !peers[0].must_wait() {
             broker.handle(&decode(&large).unwrap(), &peers[0], &mut Turn::default());

@@ -30,6 +30,8 @@ pub(crate) enum Reply {
     Now(Answer),
     /// The answer comes by itself: the disk, a message or a file is waited for.
     Later,
+    /// Nothing was done: it would have waited for the disk.
+    WouldWait,
 }
 
 /// What became of a request.
@@ -54,6 +56,8 @@ impl From<Answer> for Reply {
 pub(crate) struct Call<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) peer: &'a Arc<Peer>,
+    /// May the thread wait for the disk?
+    pub(crate) may_wait: bool,
 }
 
 /// All parts. Each keeps its own lock, and none calls another while it holds one.
@@ -101,23 +105,26 @@ impl Broker {
         if request.is_answer() {
             return Handled::Done;
         }
-        if is_send(request) && (peer.is_appending() || self.would_wait(request)) {
+        // Sends keep their order: none overtakes one that waits.
+        let is_behind = is_send(request) && peer.is_appending();
+        if is_behind || !self.answer(Call { request, peer, may_wait: false }, turn) {
             return self.appender.take(peer, request);
         }
-        self.answer(request, peer, turn);
         Handled::Done
     }
 
-    /// Answers a request, now or later.
-    pub(crate) fn answer(&self, request: &Request<'_>, peer: &Arc<Peer>, turn: &mut Turn) {
-        let answer = match self.dispatch(Call { request, peer }, turn) {
+    /// Answers a request, now or later. `false`: it would wait for the disk, and may not.
+    pub(crate) fn answer(&self, call: Call<'_>, turn: &mut Turn) -> bool {
+        let answer = match self.dispatch(call, turn) {
             Ok(Reply::Now(answer)) => answer,
-            Ok(Reply::Later) => return,
+            Ok(Reply::Later) => return true,
+            Ok(Reply::WouldWait) => return false,
             Err(refusal) => refusal.into(),
         };
-        if !request.is_one_way() {
-            peer.answer(request.opaque, answer);
+        if !call.request.is_one_way() {
+            call.peer.answer(call.request.opaque, answer);
         }
+        true
     }
 
     fn dispatch(&self, call: Call<'_>, turn: &mut Turn) -> Outcome {

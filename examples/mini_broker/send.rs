@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process;
 
-use mqlog::format::batch::{batch_count, batch_items};
+use mqlog::format::batch::batch_items;
 use mqlog::format::message_id::UniqueId;
 use mqlog::format::properties::{CLUSTER, DELAY, INNER_MULTI_DISPATCH, Properties, UNIQ_KEY};
 use mqlog::format::record::SysFlag;
@@ -31,8 +31,6 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 const MAX_BATCH_MESSAGES: usize = 32 * 1024;
 /// A message's id in the answer to a batch, at most: 28 bytes as digits, and a comma.
 const BATCH_ID_BYTES: usize = 57;
-/// What a record has beside what was sent, roughly.
-const ADDED_BYTES: usize = 256;
 /// What of a client's system flag is stored: how the body is compressed, and whether there are several tags.
 const KEPT_FLAGS: i32 = SysFlag::COMPRESSED.0 | SysFlag::MULTI_TAGS.0 | SysFlag::COMPRESSION_MASK.0;
 /// Topics that the broker writes itself.
@@ -85,14 +83,6 @@ fn is_batch(code: i32, fields: &Fields<'_>) -> bool {
 }
 
 impl Broker {
-    /// Would a send wait for the disk now?
-    pub(crate) fn would_wait(&self, request: &Request<'_>) -> bool {
-        // Each message of a batch becomes a record. One that is no batch is refused without waiting.
-        let is_batch = is_batch(request.code, &request.fields);
-        let records = if is_batch { batch_count(request.body, usize::MAX).unwrap_or_default() } else { 1 };
-        self.store.would_wait((request.frame.len() + records * ADDED_BYTES) as u64)
-    }
-
     /// Puts a message or a batch; under sync flush the answer comes when it is durable.
     pub(crate) fn send(&self, call: Call<'_>, turn: &mut Turn) -> Outcome {
         let header = SendHeader::read(call.request.code, &call.request.fields)?;
@@ -138,7 +128,11 @@ impl Broker {
         }
         let message = self.message(call, header, queue_id);
         let message = with_properties(message, header.properties, &unique).flag(header.flag).body(call.request.body);
-        let appended = self.store.append(&message)?;
+        let appended = if call.may_wait { self.store.append(&message) } else { self.store.try_append(&message) };
+        let appended = match appended {
+            Err(Error::WouldWait) => return Ok(Reply::WouldWait),
+            appended => appended?,
+        };
         let answer = send_answer(&appended.message_id(), queue_id, &appended, &unique);
         Ok(self.settle(call, turn, &appended, answer))
     }
@@ -168,10 +162,15 @@ impl Broker {
         if !call.peer.has_room_for(messages.len() * BATCH_ID_BYTES + escaped_bytes(batch_unique)) {
             return Err(too_much());
         }
-        let appended = self.store.append_batch(&messages).map_err(|error| match error {
-            Error::TooLarge { field: "batch", .. } => Refusal::new(say::SYSTEM_ERROR, "message body size exceeded"),
-            error => error.into(),
-        })?;
+        let appended =
+            if call.may_wait { self.store.append_batch(&messages) } else { self.store.try_append_batch(&messages) };
+        let appended = match appended {
+            Err(Error::WouldWait) => return Ok(Reply::WouldWait),
+            Err(Error::TooLarge { field: "batch", .. }) => {
+                return Err(Refusal::new(say::SYSTEM_ERROR, "message body size exceeded"));
+            }
+            appended => appended?,
+        };
         let (Some(first), Some(last)) = (appended.first(), appended.last()) else {
             return Err(Refusal::new(say::MESSAGE_ILLEGAL, "the batch has no message"));
         };

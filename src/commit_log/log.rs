@@ -154,11 +154,12 @@ impl CommitLog {
         self.shared.stamps.jumps()
     }
 
-    /// Places a unit. `placed` gets each record in order.
+    /// Places a unit; if it may not wait for the disk, only where there is room. `placed` gets each record in order.
     pub(crate) fn append_unit(
         &self,
         unit: &mut Unit<'_>,
         cursors: Cursors<'_>,
+        may_wait: bool,
         placed: &mut dyn FnMut(Appended),
     ) -> Result<()> {
         let shared = &*self.shared;
@@ -180,6 +181,7 @@ impl CommitLog {
                     }
                     return Ok(());
                 }
+                _ if !may_wait => return Err(Error::WouldWait),
                 Placing::NeedsFile => {
                     drop(place);
                     self.prepare_file()?;
@@ -204,11 +206,6 @@ impl CommitLog {
         }
         self.flush()?;
         self.shared.prepare_file()
-    }
-
-    /// Would an append of so many bytes wait: for room in the group, for blocks, for the next file?
-    pub(crate) fn would_wait(&self, bytes: u64) -> bool {
-        self.shared.lock_place().is_ok_and(|place| place.look(bytes) != Placing::Done)
     }
 
     /// Has files and blocks prepared by a task of its own.

@@ -151,7 +151,7 @@ impl CommitLog {
         }
         let mut unit = Unit::encode(messages, self.encoding(DEFAULT_HOST), Buffers::default())?;
         let mut appended = Vec::with_capacity(messages.len());
-        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |record| appended.push(record))?;
+        self.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, true, &mut |record| appended.push(record))?;
         if self.shared.grouped {
             self.flush()?;
         }

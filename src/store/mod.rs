@@ -139,7 +139,7 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append_one(message.borrow())?;
+        let appended = self.shared.append_one(message.borrow(), true)?;
         self.shared.flush.appended();
         Ok(appended)
     }
@@ -152,7 +152,7 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append). If the wait fails, the message may be there after reopening, or not.
     pub fn put<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
-        let appended = self.shared.append_one(message.borrow())?;
+        let appended = self.shared.append_one(message.borrow(), true)?;
         self.settle(appended.end())?;
         Ok(appended)
     }
@@ -176,7 +176,7 @@ impl MessageStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
-        let appended = self.shared.append_all(messages)?;
+        let appended = self.shared.append_all(messages, true)?;
         appended.last().map_or(Ok(()), |last| self.settle(last.end()))?;
         Ok(appended)
     }
@@ -186,27 +186,42 @@ impl MessageStore {
     /// # Errors
     /// Those of [`append`](Self::append), and [`Error::InvalidMessage`] as in [`put_batch`](Self::put_batch).
     pub fn append_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
-        let appended = self.shared.append_all(messages)?;
+        let appended = self.shared.append_all(messages, true)?;
         self.shared.flush.appended();
         Ok(appended)
     }
 
-    /// Would an append of a record of about so many bytes wait for the disk now? For a thread that must not, and has
-    /// another one that may.
+    /// Appends a message as [`append`](Self::append) does if there is room for it now: in its group, in blocks, in a file.
+    /// For a thread that must not wait for the disk, and has another one that may.
+    ///
+    /// # Errors
+    /// [`Error::WouldWait`] if there is no room, with nothing written, and those of [`append`](Self::append).
     ///
     /// # Examples
     /// ```
-    /// use mqlog::{Message, MessageStore, StoreOptions};
+    /// use mqlog::{Error, Message, MessageStore, StoreOptions};
     /// # let dir = tempfile::tempdir()?;
     /// let store = MessageStore::open(StoreOptions::new(dir.path()))?;
-    /// assert!(store.would_wait(100), "a new store has to make its first log file");
-    /// store.append(Message::new("orders"))?;
-    /// assert!(!store.would_wait(100));
+    /// let message = Message::new("orders");
+    /// assert!(matches!(store.try_append(&message), Err(Error::WouldWait)), "a new store has to make its first log file");
+    /// store.append(&message)?;
+    /// assert_eq!(store.try_append(&message)?.queue_offset.get(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
-    pub fn would_wait(&self, record_bytes: u64) -> bool {
-        !self.shared.flush.has_room() || self.shared.log.would_wait(record_bytes)
+    pub fn try_append<'m>(&self, message: impl Borrow<Message<'m>>) -> Result<Appended> {
+        let appended = self.shared.append_one(message.borrow(), false)?;
+        self.shared.flush.appended();
+        Ok(appended)
+    }
+
+    /// Appends messages as [`append_batch`](Self::append_batch) does if there is room for them now.
+    ///
+    /// # Errors
+    /// [`Error::WouldWait`] if there is no room, with nothing written, and those of [`append_batch`](Self::append_batch).
+    pub fn try_append_batch(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
+        let appended = self.shared.append_all(messages, false)?;
+        self.shared.flush.appended();
+        Ok(appended)
     }
 
     fn settle(&self, end: LogOffset) -> Result<()> {
@@ -422,22 +437,22 @@ impl MessageStore {
 }
 
 impl Shared {
-    fn append_one(&self, message: &Message<'_>) -> Result<Appended> {
+    fn append_one(&self, message: &Message<'_>, may_wait: bool) -> Result<Appended> {
         let mut appended = None;
-        self.append(&[message], &mut |record| appended = Some(record))?;
+        self.append(&[message], may_wait, &mut |record| appended = Some(record))?;
         Ok(appended.expect("one message is placed as one record"))
     }
 
-    fn append_all(&self, messages: &[Message<'_>]) -> Result<Vec<Appended>> {
+    fn append_all(&self, messages: &[Message<'_>], may_wait: bool) -> Result<Vec<Appended>> {
         let messages: Vec<&Message<'_>> = messages.iter().collect();
         check_batch(&messages, self.limits.max_body_bytes)?;
         let mut appended = Vec::with_capacity(messages.len());
-        self.append(&messages, &mut |record| appended.push(record))?;
+        self.append(&messages, may_wait, &mut |record| appended.push(record))?;
         Ok(appended)
     }
 
     /// Appends messages of one queue as one unit. `placed` gets each record in order.
-    fn append(&self, messages: &[&Message<'_>], placed: &mut dyn FnMut(Appended)) -> Result<()> {
+    fn append(&self, messages: &[&Message<'_>], may_wait: bool, placed: &mut dyn FnMut(Appended)) -> Result<()> {
         let Some(first) = messages.first() else { return Ok(()) };
         if self.read_only {
             return Err(Error::ReadOnly);
@@ -446,6 +461,11 @@ impl Shared {
             message.check(&self.limits)?;
         }
         self.check_appends()?;
+        if may_wait {
+            self.flush.wait_for_room()?;
+        } else if !self.flush.has_room() || self.lag() > MAX_LAG_BYTES {
+            return Err(Error::WouldWait);
+        }
         let mut unit = Unit::encode(messages, self.log.encoding(self.host), BUFFERS.take())?;
         let queue = self.queue_for(first)?;
         let light =
@@ -459,7 +479,8 @@ impl Shared {
         }
         light.iter().chain([&queue]).try_for_each(|queue| queue.check_room())?;
         let cursors: Vec<&QueueCursor> = light.iter().map(|queue| queue.cursor()).collect();
-        let appended = self.log.append_unit(&mut unit, Cursors { queue: queue.cursor(), light: &cursors }, placed);
+        let cursors = Cursors { queue: queue.cursor(), light: &cursors };
+        let appended = self.log.append_unit(&mut unit, cursors, may_wait, placed);
         if appended.is_err() {
             drop((queue, light));
             light_queues(first).chain([&*first.topic]).for_each(|topic| self.queues.forget_unused(topic));
@@ -469,11 +490,15 @@ impl Shared {
         if !self.log.is_grouped() {
             wake_dispatch(&self.tasks);
         }
-        let lag = self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get());
-        if lag > MAX_LAG_BYTES {
+        if may_wait && self.lag() > MAX_LAG_BYTES {
             self.dispatcher.step(self.log.visible_end())?;
         }
         Ok(())
+    }
+
+    /// How much of the log waits for the dispatcher.
+    fn lag(&self) -> u64 {
+        self.log.visible_end().get().saturating_sub(self.log.progress().dispatched().get())
     }
 
     /// The queue of a message; an inner batch makes its topic one of batch queues, unless it has others.
@@ -497,8 +522,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        self.health()?;
-        self.flush.wait_for_room()
+        self.health()
     }
 
     fn health(&self) -> Result<()> {

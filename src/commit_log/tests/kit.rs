@@ -245,7 +245,7 @@ pub(super) fn try_put(log: &CommitLog, queue: i32, cursor: &QueueCursor, bodies:
     let messages: Vec<_> = messages.iter().collect();
     let mut unit = Unit::encode(&messages, log.encoding(DEFAULT_HOST), Buffers::default())?;
     let mut placed = Vec::new();
-    log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, &mut |appended| placed.push(appended))?;
+    log.append_unit(&mut unit, Cursors { queue: cursor, light: &[] }, true, &mut |appended| placed.push(appended))?;
     Ok(placed)
 }
 

@@ -596,7 +596,7 @@ fn a_panic_while_a_record_is_placed_stops_the_log() {
         let mut unit = Unit::encode(&[&message], opened.log.encoding(DEFAULT_HOST), Buffers::default()).unwrap();
         let place = std::panic::AssertUnwindSafe(|| {
             let cursors = Cursors { queue: &cursor, light: &[] };
-            opened.log.append_unit(&mut unit, cursors, &mut |_| panic!("on purpose"))
+            opened.log.append_unit(&mut unit, cursors, true, &mut |_| panic!("on purpose"))
         });
         std::panic::catch_unwind(place).unwrap_err();
         assert!(matches!(try_put(&opened.log, 0, &cursor, &[b"x"]), Err(Error::Poisoned { .. })));
