@@ -213,7 +213,7 @@ impl FlushService {
     pub fn close(&self) -> Result<()> {
         let flushed = self.group.flush(false);
         lock(&self.group.queue).closed = true;
-        // What was appended before the line above ends well even if its wait comes late.
+        // What was appended before the line above is durable when this has returned; a callback that was taken hears so.
         let flushed = flushed.and_then(|()| self.group.flush(true));
         self.end();
         flushed.and_then(|()| self.check())
