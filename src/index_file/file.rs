@@ -257,7 +257,7 @@ impl IndexFile {
         let old = read_header(&file)?.unwrap_or_default();
         // The header that was synced with the entries counts them. And one entry alone of a record that is nowhere is rather
         // damage than what came between the sync and the frame.
-        let is_lost = left_out.len() == 1 && store_ms(LogOffset::new(left_out[0]))?.is_none();
+        let is_lost = left_out.0 == 1 && store_ms(LogOffset::new(left_out.1))?.is_none();
         if is_lost || old.next_entry < next_entry {
             return Ok(false);
         }

@@ -48,8 +48,9 @@ impl State {
     }
 }
 
-/// A file in use with its header, and the log offsets of the entries that were left out; `None` if it is damaged.
-type Rebuilt = Option<(InUse, IndexHeader, Vec<u64>)>;
+/// A file in use with its header, how many entries were left out, and the log offset of the last of them; `None` if it is
+/// damaged.
+type Rebuilt = Option<(InUse, IndexHeader, (u32, u64))>;
 
 #[derive(Debug)]
 pub(super) struct InUse {
@@ -126,13 +127,13 @@ impl InUse {
     /// of them will be written. `None` if an entry is damaged: it does not continue its chain, or goes back in the log.
     pub(super) fn rebuild(file: File, layout: IndexLayout, next_entry: u32, end: LogOffset) -> Result<Rebuilt> {
         let (mut rebuilt, mut header, mut is_sound) = (Self::empty(file.clone(), layout), IndexHeader::default(), true);
-        let mut left_out = Vec::new();
+        let mut left_out = (0, 0);
         read_pieces(&file, layout.entry_at(1)..layout.entry_at(next_entry.max(1)), |_, piece| {
             Ok(piece.chunks(IndexEntry::BYTES).map(IndexEntry::decode).all(|entry| {
                 is_sound = entry.is_ok_and(|it| {
-                    let before = left_out.last().copied().unwrap_or(header.end_offset);
+                    let before = header.end_offset.max(left_out.1);
                     if it.log_offset >= end.get() {
-                        left_out.push(it.log_offset);
+                        left_out = (left_out.0 + 1, it.log_offset);
                     }
                     let mut continues =
                         |header: &mut IndexHeader| rebuilt.link(header, it.hash, it.log_offset) == it.previous;
