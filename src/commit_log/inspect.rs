@@ -43,8 +43,9 @@ pub(crate) struct Inspection {
     /// Bytes behind the tail that are not zero, up to the last one of them.
     pub(crate) torn: Option<Range<LogOffset>>,
     pub(crate) corruptions: Vec<Corruption>,
-    /// The record below the watermark, if it is not the one that the watermark describes.
-    pub(super) changed: Option<Range<u64>>,
+    /// Records that are not as they were written though nothing in their bytes says so: the one below the watermark if it is
+    /// not as described, and such as were cut by a short file.
+    pub(super) changed: Vec<Range<u64>>,
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
     pub(crate) scanned_bytes: u64,
@@ -356,11 +357,20 @@ impl Inspector<'_> {
     fn check_watermark(&mut self, known: &Watermark, log: &Range<u64>) -> Result<u64> {
         let durable = known.durable.get();
         for file in self.found.files.snapshot().iter() {
-            let lost = file.base() + file.published()..file.end().min(durable);
-            if !lost.is_empty() {
-                self.found.corrupt(lost, "the file ends before what was durable");
+            let mut lost = file.base() + file.published()..file.end().min(durable);
+            if lost.is_empty() {
+                continue;
             }
+            // Without record CRC a record that was cut within its properties looks like one with others.
+            let (cut, _) = self.walk(file.base()..lost.start)?;
+            if cut < lost.start && self.reader.rules.crc_from.is_none_or(|from| from.get() > cut) {
+                lost.start = cut;
+                self.changed.push(lost.clone());
+                self.found.changed.push(lost.clone());
+            }
+            self.found.corrupt(lost, "the file ends before what was durable");
         }
+        (self.found.last, self.found.last_ms) = (None, 0);
         if durable > log.end {
             self.found.corrupt(log.end..durable, "the log ends before what was durable");
         }
@@ -374,7 +384,7 @@ impl Inspector<'_> {
         let at = place.start;
         if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
             self.found.corrupt(place.clone(), "the last durable record is not the one that was written");
-            self.found.changed = Some(place.clone());
+            self.found.changed.push(place.clone());
             self.changed.push(place);
             return self.look_back(end);
         }
@@ -385,14 +395,16 @@ impl Inspector<'_> {
             // The record is as it was written, so what asks for its CRC is out of date.
             self.reader.rules.crc_from = self.reader.rules.crc_from.filter(|from| !lacks_crc || *from > last.offset);
         }
-        Ok(self.walk(place.end..end)?.unwrap_or(end))
+        let (at, is_across) = self.walk(place.end..end)?;
+        Ok(if is_across { at } else { end })
     }
 
     /// Looks for the last whole record before the watermark, after which times go on, and for one that goes across it.
     fn look_back(&mut self, end: u64) -> Result<u64> {
         for file in self.found.files.snapshot().iter().rev().filter(|file| file.base() < end) {
-            if let Some(across) = self.walk(file.base()..file.end().min(end))? {
-                return Ok(across);
+            let (at, is_across) = self.walk(file.base()..file.end().min(end))?;
+            if is_across {
+                return Ok(at);
             }
             if self.found.last.is_some() {
                 break;
@@ -401,15 +413,16 @@ impl Inspector<'_> {
         Ok(end)
     }
 
-    /// Goes from record to record, damage left out; returns one that does not end in the range.
-    fn walk(&mut self, range: Range<u64>) -> Result<Option<u64>> {
+    /// Goes from record to record, damage left out. Returns where nothing whole follows that ends in the range, and whether
+    /// something whole does that does not.
+    fn walk(&mut self, range: Range<u64>) -> Result<(u64, bool)> {
         let mut at = range.start;
         while at < range.end && self.reader.load(&self.found.files, at)? {
             let next = match self.reader.judge(at) {
                 Found::Record(record) => {
                     let bytes = record.record_bytes();
                     if at + u64::from(bytes) > range.end {
-                        return Ok(Some(at));
+                        return Ok((at, true));
                     }
                     if self.changed.iter().all(|changed| !changed.contains(&at)) {
                         (self.found.last, self.found.last_ms) = (Some((at, bytes)), record.store_ms());
@@ -422,7 +435,7 @@ impl Inspector<'_> {
             let Some(next) = next else { break };
             at = next;
         }
-        Ok(None)
+        Ok((at, false))
     }
 }
 

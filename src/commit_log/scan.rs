@@ -130,9 +130,6 @@ impl CommitLog {
         }
         let reason = match reader.judge(at) {
             Found::Record(record) => {
-                if let Some(known) = self.damage_from(at..at + u64::from(record.record_bytes())) {
-                    return Err(Error::Corrupt(known));
-                }
                 let shape = record.shape();
                 return Ok(reader.view(at, shape));
             }
@@ -165,13 +162,6 @@ impl CommitLog {
     pub(crate) fn known_damage(&self, at: u64) -> Option<Corruption> {
         let known = self.shared.damaged.iter().find(|known| known.range.contains(&at))?;
         Some(Corruption { range: at..known.range.end, ..known.clone() })
-    }
-
-    /// Damage that opening found within what looks like a record, as where a file is too short, from the record on.
-    fn damage_from(&self, record: Range<u64>) -> Option<Corruption> {
-        let begins_in = |known: &&Corruption| !known.range.is_empty() && record.contains(&known.range.start);
-        let known = self.shared.damaged.iter().find(begins_in)?;
-        Some(Corruption { range: record.start..known.range.end, ..known.clone() })
     }
 
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
@@ -239,13 +229,7 @@ impl CommitLog {
         let item = match reader.judge(at) {
             Found::Record(record) => {
                 let next = at + u64::from(record.record_bytes());
-                match self.damage_from(at..next) {
-                    Some(known) => {
-                        let next = known.range.end.min(self.range().end.get());
-                        (Walked::Damaged(known), next)
-                    }
-                    None => (Walked::Record(record), next),
-                }
+                (Walked::Record(record), next)
             }
             Found::Blank => (Walked::Blank(LogOffset::new(at)..LogOffset::new(file.end())), file.end()),
             Found::Bad(reason) => {

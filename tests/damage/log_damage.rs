@@ -501,7 +501,7 @@ fn times_go_on_behind_a_damaged_end() {
 }
 
 /// Found by fuzzing. Without record CRC a record whose properties were cut by a short file was shown with what was left of them,
-/// where the opening had named the rest of the file as lost.
+/// where the opening had named the rest of the file as lost; after a salvage, the next session did.
 #[test]
 fn a_record_that_goes_on_in_what_is_lost_is_damaged() {
     let dir = fast_dir();
@@ -513,7 +513,7 @@ fn a_record_that_goes_on_in_what_is_lost_is_damaged() {
     let lost = puts[5].end().get() - 40;
     let path = dir.path().join("commitlog/00000000000000000000");
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(lost).unwrap();
-    for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage] {
+    for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage, RecoveryMode::Refuse] {
         let store = MessageStore::open(options().recovery(recovery)).unwrap();
         assert!(matches!(store.read(puts[5].log_offset), Err(Error::Corrupt(_))), "{recovery:?}");
         let items: Vec<_> = store.scan(LogOffset::ZERO).map(Result::unwrap).take(6).collect();
