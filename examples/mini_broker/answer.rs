@@ -171,12 +171,12 @@ mod tests {
 
     #[test]
     fn an_answer_repeats_the_number_and_escapes_its_texts() {
-        let answer = Answer::from(Refusal::new(13, "\"\\\n\u{1}ü")).field("a", "\u{2}").field("b", 7);
+        let answer = Answer::from(Refusal::new(13, "\"\\\n\u{1}ü")).field("a", "\n\u{2}").field("b", 7);
         let head = answer.head(-5);
         assert_eq!(frame_bytes(&head, 1000), Ok(Some(head.len())));
         let expected = json!({
-            "code": 13, "extFields": {"a": "\u{2}", "b": "7"}, "flag": 1, "language": "JAVA", "opaque": -5,
-            "remark": "\"\\\n\u{1}ü", "serializeTypeCurrentRPC": "JSON", "version": 479,
+            "code": 13, "extFields": {"a": "\n\u{2}", "b": "7"}, "flag": 1, "language": "JAVA", "opaque": -5,
+            "remark": "\"\\  ü", "serializeTypeCurrentRPC": "JSON", "version": 479,
         });
         assert_eq!(header(&head), expected);
         for text in ["\"\\\n\u{1}ü", "", "plain"] {

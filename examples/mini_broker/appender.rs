@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -14,15 +15,12 @@ use crate::broker::{Broker, Call, Handled, Turn};
 use crate::frame::decode;
 use crate::peer::{Peer, lock};
 use crate::request::Request;
+use crate::send::answer_bytes;
 
 /// So many bytes of requests wait at the thread; more of them wait at their connections.
 const MAX_BYTES: usize = 64 << 20;
 /// What a request takes beside its frame.
 const BESIDE_BYTES: usize = 128;
-/// An answer that repeats nothing.
-const ANSWER_BYTES: usize = 256;
-/// No answer to a send is longer, but those to batches, for which there has to be room.
-const MAX_ANSWER_BYTES: usize = 17 * 1024;
 /// Answers to so many requests are worth a callback of the store.
 const TURN: usize = 64;
 
@@ -30,6 +28,8 @@ const TURN: usize = 64;
 pub(crate) struct Appender {
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Of all frames, as last seen.
+    backlog: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +43,11 @@ struct Queue {
 }
 
 impl Appender {
+    /// Is there so much here that it is not worth trying whether a send would wait?
+    pub(crate) fn is_busy(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > MAX_BYTES / 2
+    }
+
     /// Takes a send over, if there is room. If there is none its connection waits until it is told.
     pub(crate) fn take(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Handled {
         let mut queue = lock(&self.queue);
@@ -54,6 +59,7 @@ impl Appender {
         }
         peer.begin_append(bytes, answer_bytes);
         queue.bytes += bytes;
+        self.backlog.store(queue.bytes, Ordering::Relaxed);
         queue.frames.push_back((Arc::clone(peer), request.frame.to_vec()));
         drop(queue);
         self.changed.notify_one();
@@ -71,6 +77,7 @@ impl Appender {
     fn finish(&self, peer: &Peer, (bytes, answer_bytes): (usize, usize)) -> bool {
         let mut queue = lock(&self.queue);
         queue.bytes -= bytes;
+        self.backlog.store(queue.bytes, Ordering::Relaxed);
         let waiting = std::mem::take(&mut queue.waiting);
         let is_idle = queue.frames.is_empty();
         if is_idle {
@@ -120,12 +127,6 @@ impl Appender {
 
 fn bytes_of(frame: &[u8]) -> usize {
     frame.len() + BESIDE_BYTES
-}
-
-/// How long the answer to a send may be: it repeats a part of the header, each byte as up to six.
-fn answer_bytes(request: &Request<'_>) -> usize {
-    let header = request.frame.len() - request.body.len();
-    (ANSWER_BYTES + 6 * header).min(MAX_ANSWER_BYTES)
 }
 
 #[cfg(test)]

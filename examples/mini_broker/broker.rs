@@ -106,7 +106,7 @@ impl Broker {
             return Handled::Done;
         }
         // Sends keep their order: none overtakes one that waits.
-        let is_behind = is_send(request) && peer.is_appending();
+        let is_behind = is_send(request) && (peer.is_appending() || self.appender.is_busy());
         if is_behind || !self.answer(Call { request, peer, may_wait: false }, turn) {
             return self.appender.take(peer, request);
         }

@@ -98,9 +98,10 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A remark may repeat what a client sent: what is too long of it is left out.
+    /// A remark may repeat what a client sent: what is too long of it is left out, and so are control characters, each of
+    /// which would become six.
     pub(crate) fn new(code: i32, remark: impl Into<String>) -> Self {
-        let mut remark = remark.into();
+        let mut remark = remark.into().replace(|character: char| character < ' ', " ");
         if remark.len() > MAX_REMARK_BYTES {
             let end = (0..=MAX_REMARK_BYTES).rev().find(|end| remark.is_char_boundary(*end));
             remark.truncate(end.unwrap_or(0));

@@ -29,6 +29,10 @@ const MAX_PROPERTIES: usize = 1000;
 /// Longest body, of a message or a batch, as RocketMQ's and the store's.
 const MAX_BODY_BYTES: usize = 4 << 20;
 const MAX_BATCH_MESSAGES: usize = 32 * 1024;
+/// The answer to a send, beside what it repeats.
+const ANSWER_BYTES: usize = 256;
+/// Where a longer one is made, there has to be room for it.
+const MAX_ANSWER_BYTES: usize = 17 * 1024;
 /// A message's id in the answer to a batch, at most: 28 bytes as digits, and a comma.
 const BATCH_ID_BYTES: usize = 57;
 /// What of a client's system flag is stored: how the body is compressed, and whether there are several tags.
@@ -75,6 +79,16 @@ impl<'a> SendHeader<'a> {
 pub(crate) fn is_send(request: &Request<'_>) -> bool {
     matches!(request.code, ask::SEND_MESSAGE | ask::SEND_MESSAGE_V2 | ask::SEND_BATCH_MESSAGE)
         && request.body.len() <= MAX_BODY_BYTES
+}
+
+/// How long the answer to a send may be: it may repeat what is in the header, and names each message of a batch.
+pub(crate) fn answer_bytes(request: &Request<'_>) -> usize {
+    let header = request.frame.len() - request.body.len();
+    let properties = request.fields.text("properties").or_else(|| request.fields.text("i")).unwrap_or_default();
+    // As JSON a control character has six bytes.
+    let controls = properties.bytes().filter(|byte| *byte < b' ').count();
+    let ids = if is_batch(request.code, &request.fields) { 3 * request.body.len() } else { 0 };
+    (ANSWER_BYTES + header + 5 * controls + ids).min(MAX_ANSWER_BYTES)
 }
 
 /// Is a send, of whichever code, one of several messages?
