@@ -89,7 +89,7 @@ fn check_size_limit(bytes: u64) -> io::Result<()> {
 
 /// How many files the process may have open.
 pub(crate) fn descriptor_limit() -> usize {
-    #[cfg(unix)]
+    #[cfg(all(unix, not(miri)))]
     if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
         return usize::try_from(limit).unwrap_or(usize::MAX);
     }
