@@ -87,7 +87,7 @@ pub(super) fn inspect(
     // Lowest first, each place once: the watermark's own record may be met twice.
     found.corruptions.sort_by_key(|corruption| corruption.range.start);
     found.corruptions.dedup_by(|next, kept| {
-        let same = next.range.start < kept.range.end;
+        let same = next.range.start < kept.range.end || next.range == kept.range;
         if same {
             kept.range.end = kept.range.end.max(next.range.end);
         }
@@ -383,6 +383,11 @@ impl Inspector<'_> {
         }
         let at = place.start;
         if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
+            if self.is_misplaced(&place)? {
+                self.found
+                    .corrupt(durable..durable, "the last durable record that was written never stood in this log");
+                return self.look_back(end);
+            }
             self.found.corrupt(place.clone(), "the last durable record is not the one that was written");
             self.found.changed.push(place.clone());
             self.changed.push(place);
@@ -397,6 +402,17 @@ impl Inspector<'_> {
         }
         let (at, is_across) = self.walk(place.end..end)?;
         Ok(if is_across { at } else { end })
+    }
+
+    /// Does a whole record stand across the beginning or the end of a place? Then the watermark is of another log, such as
+    /// this one before it lost its end.
+    fn is_misplaced(&mut self, place: &Range<u64>) -> Result<bool> {
+        let base = self.found.files.find(place.start).map_or(place.start, |file| file.base());
+        let (_, is_across) = self.walk(base..place.start)?;
+        Ok(is_across
+            || (self.reader.load(&self.found.files, place.start)?
+                && matches!(self.reader.judge(place.start), Found::Record(record)
+                    if place.start + u64::from(record.record_bytes()) != place.end)))
     }
 
     /// Looks for the last whole record before the watermark, after which times go on, and for one that goes across it.

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use mqlog::{
-    Drive, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions, TagFilter,
+    Drive, Error, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions,
+    TagFilter,
 };
 
 use crate::common::{check_content, copy_dir, copy_file, fast_dir, files_below};
@@ -217,4 +218,31 @@ fn a_checkpoint_beyond_a_salvaged_log_does_not_come_back() {
     let content = check_content(&store);
     let again = salvage(&killed(&root, dir.path()));
     assert!(check_content(&again) == content);
+}
+
+/// A watermark from before the log lost its end named a place that later records went across: those were hidden as damage, or
+/// cut. It is the watermark that is wrong there.
+#[test]
+fn an_older_watermark_hides_nothing_of_what_came_after_a_loss() {
+    for (before, after) in [(100, 90), (100, 37), (60, 200), (10, 33), (77, 76)] {
+        let dir = fast_dir();
+        let options = || StoreOptions::new(dir.path()).log_file_bytes(4096);
+        let salvage = || MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap();
+        let put = |store: &MessageStore, bytes: usize| store.put(Message::new("t").body(&vec![7; bytes])).unwrap();
+        let store = MessageStore::open(options()).unwrap();
+        let last = (0..50).map(|_| put(&store, before)).fold(None, |_, put| Some(put)).unwrap();
+        store.close().unwrap();
+        let older = fs::read(dir.path().join("mqlog/watermark")).unwrap();
+        fs::remove_file(dir.path().join(format!("commitlog/{:020}", last.log_offset.get() / 4096 * 4096))).unwrap();
+        let store = salvage();
+        let new: Vec<_> = (0..60).map(|_| put(&store, after)).collect();
+        store.close().unwrap();
+        fs::write(dir.path().join("mqlog/watermark"), older).unwrap();
+        let error = MessageStore::open(options()).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Corrupt(_)), "{before} {after}: {error}");
+        salvage().close().unwrap();
+        let store = MessageStore::open(options()).unwrap();
+        assert!(new.iter().all(|put| store.read(put.log_offset).is_ok()), "{before} {after}");
+        assert_eq!(store.verify().unwrap().damages, [], "{before} {after}");
+    }
 }
