@@ -238,6 +238,7 @@ impl Inspector<'_> {
         self.back.finish()?;
         // The blocks behind the watermark's end were never written, unless the scan went beyond it.
         let allocated = self.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
+        let allocated = allocated.filter(|allocated| !self.is_used_from(*allocated));
         let unused = at..allocated.unwrap_or(log.end).min(log.end);
         let mut written_end = None;
         for_each_piece(&self.found.files, unused, 1 << 20, &mut |at, bytes| {
@@ -250,6 +251,15 @@ impl Inspector<'_> {
         found.torn = written_end.map(|end| found.tail..LogOffset::new(end));
         found.zero_end = allocated.map_or(written_end.unwrap_or(0), |allocated| allocated.min(log.end));
         Ok(())
+    }
+
+    /// Does a file that begins at or behind an offset begin with something?
+    fn is_used_from(&self, offset: u64) -> bool {
+        let begins_with_something = |file: &Arc<MappedFile>| {
+            let begin = file.slice(0..file.published().min(BLANK_BYTES as u64));
+            begin.is_ok_and(|begin| begin.iter().any(|byte| *byte != 0))
+        };
+        self.found.files.snapshot().iter().any(|file| file.base() >= offset && begins_with_something(file))
     }
 
     /// Looks at what stands at `at`; returns where to go on, or `None` where the log ends.
@@ -276,7 +286,12 @@ impl Inspector<'_> {
                 }
                 (at + u64::from(record.record_bytes()), record.bytes())
             }
-            Found::Blank => (file.end(), &self.reader.bytes(at)[..BLANK_BYTES]),
+            Found::Blank => {
+                if at < durable && durable < file.end() {
+                    self.found.corrupt(durable..durable, "what was durable does not end in a blank");
+                }
+                (file.end(), &self.reader.bytes(at)[..BLANK_BYTES])
+            }
             Found::Bad(reason) => return if self.lacks_only_crc(at) { self.step(at) } else { self.bad(at, reason) },
         };
         // Is what stands here not known to be durable, and may it be written?
@@ -363,7 +378,8 @@ impl Inspector<'_> {
             }
             // Without record CRC a record that was cut within its properties looks like one with others.
             let (cut, _) = self.walk(file.base()..lost.start)?;
-            if cut < lost.start && self.reader.rules.crc_from.is_none_or(|from| from.get() > cut) {
+            let is_blank = cut < lost.start && matches!(self.reader.judge(cut), Found::Blank);
+            if cut < lost.start && !is_blank && self.reader.rules.crc_from.is_none_or(|from| from.get() > cut) {
                 lost.start = cut;
                 self.changed.push(lost.clone());
                 self.found.changed.push(lost.clone());
@@ -404,15 +420,16 @@ impl Inspector<'_> {
         Ok(if is_across { at } else { end })
     }
 
-    /// Does a whole record stand across the beginning or the end of a place? Then the watermark is of another log, such as
-    /// this one before it lost its end.
+    /// Does another whole record stand in a place, or across its beginning or end? Then the watermark is of another log, such
+    /// as this one before it lost its end.
     fn is_misplaced(&mut self, place: &Range<u64>) -> Result<bool> {
         let base = self.found.files.find(place.start).map_or(place.start, |file| file.base());
         let (_, is_across) = self.walk(base..place.start)?;
         Ok(is_across
             || (self.reader.load(&self.found.files, place.start)?
                 && matches!(self.reader.judge(place.start), Found::Record(record)
-                    if place.start + u64::from(record.record_bytes()) != place.end)))
+                    if place.start + u64::from(record.record_bytes()) != place.end
+                        || record.crc_property() != CrcProperty::Absent)))
     }
 
     /// Looks for the last whole record before the watermark, after which times go on, and for one that goes across it.
@@ -445,6 +462,7 @@ impl Inspector<'_> {
                     }
                     Some(at + u64::from(bytes))
                 }
+                Found::Blank if self.reader.file().end() > range.end => return Ok((at, true)),
                 Found::Blank => Some(self.reader.file().end()),
                 Found::Bad(_) => self.reader.find(&self.found.files, at + 1..range.end, &|_| true)?,
             };

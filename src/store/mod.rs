@@ -191,8 +191,9 @@ impl MessageStore {
         Ok(appended)
     }
 
-    /// Appends a message as [`append`](Self::append) does if there is room for it now: in its group, in blocks, in a file.
-    /// For a thread that must not wait for the disk, and has another one that may.
+    /// Appends a message as [`append`](Self::append) does if there is room for it now: in its group, in blocks, in a file,
+    /// below the bounds of what waits for a flush or for dispatch. For a thread that must not wait for the disk, and has
+    /// another one that may; the page faults of an async store it may meet.
     ///
     /// # Errors
     /// [`Error::WouldWait`] if there is no room, with nothing written, and those of [`append`](Self::append).

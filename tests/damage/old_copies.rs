@@ -220,11 +220,14 @@ fn a_checkpoint_beyond_a_salvaged_log_does_not_come_back() {
     assert!(check_content(&again) == content);
 }
 
-/// A watermark from before the log lost its end named a place that later records went across: those were hidden as damage, or
-/// cut. It is the watermark that is wrong there.
+/// A watermark from before the log lost its end named a place that later records, or an end-of-file blank, went across: those
+/// were hidden as damage, or cut with all behind them. It is the watermark that is wrong there.
 #[test]
 fn an_older_watermark_hides_nothing_of_what_came_after_a_loss() {
-    for (before, after) in [(100, 90), (100, 37), (60, 200), (10, 33), (77, 76)] {
+    // The place is across records, at the border of two, or in an end-of-file blank.
+    for (before, after) in
+        [(60, 200), (10, 33), (77, 76)].into_iter().chain((30..260).step_by(7).map(|bytes| (100, bytes)))
+    {
         let dir = fast_dir();
         let options = || StoreOptions::new(dir.path()).log_file_bytes(4096);
         let salvage = || MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap();
