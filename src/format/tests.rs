@@ -391,7 +391,7 @@ fn two_wrong_bytes_in_the_crc_property_are_damage_and_three_are_another_property
 
 /// Found by fuzzing. `format` was damaged, so nobody knew that every record has the CRC, and a log file was cut within a
 /// record's last property and filled up with zeros: the record passed as one without CRC. Now zeros to the end tell that
-/// something was there.
+/// something was there; but not where they are somebody's value, which was called damage for a while (found in swapped files).
 #[test]
 fn a_record_that_ends_with_zeros_has_lost_its_crc() {
     let whole = b"TAGS\x01TagA\x02__CRC32#\x012345678901\x02";

@@ -1,8 +1,10 @@
 //! What mqlog and RocketMQ say about the store beside it is wrong, old or gone.
 
 use std::fs;
+use std::path::Path;
 
-use mqlog::{Drive, Error, LogOffset, Message, MessageStore, RecoveryMode};
+use mqlog::format::record::encode_blank;
+use mqlog::{Drive, Error, LogOffset, Message, MessageStore, RecoveryMode, ScanItem, StoreOptions};
 
 use crate::common::{check_content, check_store, copy_dir, copy_file, fast_dir};
 use crate::stores::{Base, End, Patient, options, put_session};
@@ -104,15 +106,33 @@ fn a_damaged_last_frame_of_a_closed_store_hides_no_damage() {
     }
 }
 
+/// Found by fuzzing. A closed store without watermark was opened as after a crash, where a damaged index file with the right
+/// length is believed. Now its frame tells that the stop was clean.
+#[test]
+fn a_lost_watermark_of_a_closed_store_hides_no_damage() {
+    let base = Base::make(End::Closed);
+    for index in base.files("index") {
+        let patient = base.patient();
+        fs::remove_file(patient.path("mqlog/watermark")).unwrap();
+        let mut bytes = fs::read(patient.path(&index)).unwrap();
+        bytes[40..].fill(0);
+        fs::write(patient.path(&index), bytes).unwrap();
+        let store = patient.open();
+        assert!(check_content(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
 /// Writes a watermark with a right checksum that lies.
-fn forge_watermark(patient: &Patient, durable: u64) {
+fn forge_watermark(root: &Path, durable: u64) {
+    let path = root.join("mqlog/watermark");
     let mut slot = b"mqlogWM1".to_vec();
     [1 << 40, durable, 1 << 20, 0, 0, 0, 0].iter().for_each(|word: &u64| slot.extend(word.to_be_bytes()));
     let crc = u64::from(crc32c::crc32c(&slot));
     slot.extend(crc.to_be_bytes());
-    let mut bytes = fs::read(patient.path("mqlog/watermark")).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
     bytes[..slot.len()].copy_from_slice(&slot);
-    fs::write(patient.path("mqlog/watermark"), bytes).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// Found by fuzzing. A watermark that lies under a right checksum let the scan begin in the last bytes of a file, where
@@ -123,7 +143,7 @@ fn a_watermark_anywhere_in_the_log_leads_to_an_answer() {
     let end = base.content.records.last().map(|(at, bytes)| at + bytes.len() as u64).unwrap();
     for durable in [24, 16 * 1024, end].into_iter().flat_map(|around| around - 24..around + 24) {
         let patient = base.patient();
-        forge_watermark(&patient, durable);
+        forge_watermark(&patient.root, durable);
         match MessageStore::open(options(&patient.root)) {
             Ok(store) => {
                 assert!(store.scan(LogOffset::ZERO).all(|item| item.is_ok()));
@@ -148,7 +168,7 @@ fn a_watermark_within_a_record_costs_no_message_of_the_session_that_opened_it() 
         let end = at + bytes.len() as u64;
         for durable in (at + 1..end).step_by(9).chain([end - 1]) {
             let patient = base.patient();
-            forge_watermark(&patient, durable);
+            forge_watermark(&patient.root, durable);
             let error = MessageStore::open(options(&patient.root)).map(drop).unwrap_err();
             assert!(
                 matches!(&error, Error::Corrupt(damage) if damage.range == (durable..durable)),
@@ -212,6 +232,34 @@ fn an_end_of_a_queue_beyond_what_its_log_can_hold_is_not_kept() {
         assert!(check_content(&store) == base.content);
         patient.check_after(store, &base.content);
     }
+}
+
+/// Found by fuzzing. Where a log was cut within a record without checksum, and went on there, the record was taken for whole
+/// with what stood behind the cut, and the scan went on at its old end: all that followed was cut in turn. What stands at the
+/// watermark decides which of the two is right.
+#[test]
+fn a_record_that_was_cut_where_the_log_goes_on_is_damage() {
+    let dir = fast_dir();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).record_crc(false);
+    let store = MessageStore::open(options()).unwrap();
+    let put = |_| store.put(Message::new("t").property("name", "v".repeat(60)).body(b"body")).unwrap();
+    let puts: Vec<_> = (0..60).map(put).collect();
+    store.close().unwrap();
+    let in_first = puts.iter().filter(|put| put.end().get() < 4000).count();
+    let (cut, durable) = (puts[in_first - 1], puts[in_first - 1].end().get() - 30);
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[durable as usize..].fill(0);
+    bytes[durable as usize..][..8].copy_from_slice(&encode_blank(4096 - durable as u32));
+    fs::write(&path, bytes).unwrap();
+    forge_watermark(dir.path(), durable);
+    let error = MessageStore::open(options()).map(drop).unwrap_err();
+    let damaged = cut.log_offset.get()..durable;
+    assert!(matches!(&error, Error::Corrupt(damage) if damage.range == damaged), "{error}");
+    let store = MessageStore::open(options().recovery(RecoveryMode::Salvage)).unwrap();
+    let records = store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_)))).count();
+    let behind = puts.iter().filter(|put| put.log_offset.get() >= 4096).count();
+    assert_eq!(records, in_first - 1 + behind);
 }
 
 #[test]
