@@ -34,12 +34,21 @@ pub(crate) struct Appender {
 
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<(Arc<Peer>, Vec<u8>)>,
+    frames: VecDeque<Waiting>,
     /// Of all frames, the one that the thread works on included.
     bytes: usize,
     /// Connections that come again when there is room.
     waiting: Vec<Arc<Peer>>,
     is_ended: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    peer: Arc<Peer>,
+    frame: Vec<u8>,
+    /// What it counts for here, and its answer at its connection.
+    bytes: usize,
+    answer_bytes: usize,
 }
 
 impl Appender {
@@ -50,8 +59,8 @@ impl Appender {
 
     /// Takes a send over, if there is room. If there is none its connection waits until it is told.
     pub(crate) fn take(&self, peer: &Arc<Peer>, request: &Request<'_>) -> Handled {
+        let (bytes, answer_bytes) = (request.frame.len() + BESIDE_BYTES, answer_bytes(request));
         let mut queue = lock(&self.queue);
-        let (bytes, answer_bytes) = (bytes_of(request.frame), answer_bytes(request));
         if queue.bytes > 0 && queue.bytes + bytes > MAX_BYTES {
             peer.await_appender();
             queue.waiting.push(Arc::clone(peer));
@@ -60,23 +69,23 @@ impl Appender {
         peer.begin_append(bytes, answer_bytes);
         queue.bytes += bytes;
         self.backlog.store(queue.bytes, Ordering::Relaxed);
-        queue.frames.push_back((Arc::clone(peer), request.frame.to_vec()));
+        queue.frames.push_back(Waiting { peer: Arc::clone(peer), frame: request.frame.to_vec(), bytes, answer_bytes });
         drop(queue);
         self.changed.notify_one();
         Handled::Done
     }
 
     /// Waits for a request; `None` at the end, when all are done.
-    fn next(&self) -> Option<(Arc<Peer>, Vec<u8>)> {
+    fn next(&self) -> Option<Waiting> {
         let queue = lock(&self.queue);
         let idle = |queue: &mut Queue| queue.frames.is_empty() && !queue.is_ended;
         self.changed.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner).frames.pop_front()
     }
 
     /// A request is done: its connection goes on, and those that wait for room. Returns whether there is another one.
-    fn finish(&self, peer: &Peer, (bytes, answer_bytes): (usize, usize)) -> bool {
+    fn finish(&self, done: &Waiting) -> bool {
         let mut queue = lock(&self.queue);
-        queue.bytes -= bytes;
+        queue.bytes -= done.bytes;
         self.backlog.store(queue.bytes, Ordering::Relaxed);
         let waiting = std::mem::take(&mut queue.waiting);
         let is_idle = queue.frames.is_empty();
@@ -84,7 +93,7 @@ impl Appender {
             queue.frames.shrink_to(TURN);
         }
         drop(queue);
-        peer.end_append(bytes, answer_bytes);
+        done.peer.end_append(done.bytes, done.answer_bytes);
         waiting.iter().for_each(|peer| peer.appender_has_room());
         !is_idle
     }
@@ -94,12 +103,10 @@ impl Appender {
         let broker = Arc::clone(broker);
         thread::Builder::new().name("broker-appender".to_owned()).spawn(move || {
             let (mut turn, mut in_turn) = (Turn::default(), 0);
-            while let Some((peer, frame)) = broker.appender.next() {
-                let mut sizes = (bytes_of(&frame), 0);
+            while let Some(waiting) = broker.appender.next() {
                 // The loop has decoded it before.
-                if let Ok(request) = decode(&frame) {
-                    sizes.1 = answer_bytes(&request);
-                    let call = Call { request: &request, peer: &peer, may_wait: false };
+                if let Ok(request) = decode(&waiting.frame) {
+                    let call = Call { request: &request, peer: &waiting.peer, may_wait: false };
                     // The answers to those before it are not kept up by its wait.
                     if in_turn >= TURN || !broker.answer(call, &mut turn) {
                         std::mem::take(&mut turn).end(&broker);
@@ -108,7 +115,7 @@ impl Appender {
                     }
                     in_turn += 1;
                 }
-                if !broker.appender.finish(&peer, sizes) {
+                if !broker.appender.finish(&waiting) {
                     std::mem::take(&mut turn).end(&broker);
                     in_turn = 0;
                 }
@@ -123,10 +130,6 @@ impl Appender {
         // A thread that panicked has said so.
         let _ = thread.join();
     }
-}
-
-fn bytes_of(frame: &[u8]) -> usize {
-    frame.len() + BESIDE_BYTES
 }
 
 #[cfg(test)]

@@ -111,6 +111,13 @@ impl Inspection {
         self.corruptions.push(Corruption { path, range, reason: reason.into() });
     }
 
+    /// A whole record was met, the last one so far unless it is known to be changed.
+    fn note_last(&mut self, at: u64, record: &RecordView<'_>, changed: &[Range<u64>]) {
+        if changed.iter().all(|changed| !changed.contains(&at)) {
+            (self.last, self.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
+        }
+    }
+
     fn push(&self, file: File, base: u64, bytes: u64) -> Result<()> {
         let file = Arc::new(MappedFile::new(file, base, self.file_bytes, false)?);
         file.publish(bytes.min(self.file_bytes));
@@ -237,8 +244,8 @@ impl Inspector<'_> {
         }
         self.back.finish()?;
         // The blocks behind the watermark's end were never written, unless the scan went beyond it.
-        let allocated = self.watermark.map(|known| known.allocated.get()).filter(|allocated| at <= *allocated);
-        let allocated = allocated.filter(|allocated| !self.is_used_from(*allocated));
+        let is_end = |allocated: &u64| at <= *allocated && !self.is_used_from(*allocated);
+        let allocated = self.watermark.map(|known| known.allocated.get()).filter(is_end);
         let unused = at..allocated.unwrap_or(log.end).min(log.end);
         let mut written_end = None;
         for_each_piece(&self.found.files, unused, 1 << 20, &mut |at, bytes| {
@@ -273,13 +280,10 @@ impl Inspector<'_> {
             Found::Record(record)
                 if !self.is_across && at < durable && durable < at + u64::from(record.record_bytes()) =>
             {
-                let end = at + u64::from(record.record_bytes());
-                return self.across(at, durable..end);
+                return self.across(at, durable..at + u64::from(record.record_bytes()));
             }
             Found::Record(record) => {
-                if self.changed.iter().all(|changed| !changed.contains(&at)) {
-                    (self.found.last, self.found.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
-                }
+                self.found.note_last(at, &record, &self.changed);
                 self.order.note(&record);
                 if at >= self.visit_from {
                     (self.visit)(&record);
@@ -453,14 +457,12 @@ impl Inspector<'_> {
         while at < range.end && self.reader.load(&self.found.files, at)? {
             let next = match self.reader.judge(at) {
                 Found::Record(record) => {
-                    let bytes = record.record_bytes();
-                    if at + u64::from(bytes) > range.end {
+                    let next = at + u64::from(record.record_bytes());
+                    if next > range.end {
                         return Ok((at, true));
                     }
-                    if self.changed.iter().all(|changed| !changed.contains(&at)) {
-                        (self.found.last, self.found.last_ms) = (Some((at, bytes)), record.store_ms());
-                    }
-                    Some(at + u64::from(bytes))
+                    self.found.note_last(at, &record, &self.changed);
+                    Some(next)
                 }
                 Found::Blank if self.reader.file().end() > range.end => return Ok((at, true)),
                 Found::Blank => Some(self.reader.file().end()),

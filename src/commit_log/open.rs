@@ -69,9 +69,9 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
-    let new: Vec<_> = found.changed.iter().filter(|changed| !format.damaged.contains(changed)).cloned().collect();
-    format.damaged.extend(new);
-    format.damaged.sort_by_key(|range| range.start);
+    format.damaged.extend(found.changed.iter().cloned());
+    format.damaged.sort_by_key(|range| (range.start, range.end));
+    format.damaged.dedup();
     // What is deleted meanwhile is damaged no more, and appends use the offsets behind the tail anew.
     let (start, tail) = (found.range().start, found.tail.get());
     format.damaged.retain(|range| (start..tail).contains(&range.start));
