@@ -67,9 +67,9 @@ setters! {
     sys_flag => sys_flag: SysFlag;
     /// Sets when the message was made, in ms since 1970.
     born_ms => born_ms: i64;
-    /// Sets where the message was made.
+    /// Sets where the message was made. As in Java an IPv4 address in an IPv6 one is stored as IPv4, and no scope is stored.
     born_host => born_host: SocketAddr;
-    /// Sets where the message is stored.
+    /// Sets where the message is stored, in the same way.
     store_host => store_host: SocketAddr;
     /// Sets how often a consumer gave the message back.
     reconsume_times => reconsume_times: i32;

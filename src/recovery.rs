@@ -102,7 +102,8 @@ pub(crate) fn recover(
     let (log, queues, index) = (dispatcher.log.range(), &dispatcher.queues, &dispatcher.index);
     let batch = next.topics.iter().filter(|(_, (is_batch, _))| *is_batch);
     batch.for_each(|(topic, _)| queues.mark_batch(topic));
-    // What is deleted was in a frame before: one from below the log's start is an older copy.
+    // What is deleted was in a frame before: one from below the log's start is an older copy. One from beyond the end of
+    // what was kept is of a log that lost its end.
     let derived = known.derived.as_ref().filter(|derived| (log.start..=log.end).contains(&derived.log_offset));
     let (broken, new, index_rebuilt) = match derived {
         Some(derived) => restore(parts, derived, is_clean)?,
@@ -125,8 +126,17 @@ pub(crate) fn recover(
     if index_rebuilt {
         index.clear()?;
     }
-    let (at, store_ms) = derived.map_or((log.end, dispatcher.log.last_store_ms()), |it| (it.log_offset, it.store_ms));
-    dispatcher.begin(DispatchCursor { at, store_ms });
+    let begin = match derived {
+        Some(Derived { log_offset: at, store_ms, last, .. }) => {
+            DispatchCursor { at: *at, store_ms: *store_ms, last: last.map(|last| (last.offset.get(), last.bytes)) }
+        }
+        None => {
+            let (store_ms, last) = dispatcher.log.last_record();
+            DispatchCursor { at: log.end, store_ms, last }
+        }
+    };
+    let at = begin.at;
+    dispatcher.begin(begin);
     let (mut repaired, mut saved) = (Vec::new(), log.start);
     if derived.is_none() || index_rebuilt || !broken.is_empty() {
         let some = Selection { queues: Some(broken.iter().cloned().collect()), index: index_rebuilt };
@@ -168,8 +178,8 @@ impl Parts {
         // No index file has this name.
         let none = IndexState { name: 0, next_entry: 0, bytes: 0, modified_ns: 0 };
         let index = if with_index { vec![none] } else { derived.index.clone() };
-        let Derived { log_offset, store_ms, log_start, .. } = *derived;
-        file.append(&Frame { log_offset, store_ms, log_start, queues, index })
+        let Derived { log_offset, store_ms, last, log_start, .. } = *derived;
+        file.append(&Frame { log_offset, store_ms, last, log_start, queues, index })
     }
 
     /// Checkpoints a rebuild, so that it goes on from here if it is killed: queues that it has not met are not in it.

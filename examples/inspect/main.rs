@@ -34,6 +34,8 @@ const RUN: usize = 1024;
 pub(crate) enum Failure {
     /// The store could not be read.
     Store(Error),
+    /// A file or folder beside it could not be looked at.
+    Folder(io::Error),
     /// The answer could not be printed.
     Output(io::Error),
 }
@@ -71,7 +73,8 @@ fn main() -> ExitCode {
     };
     let mut output = Output::new(args.json);
     let outcome = run(&args, &mut output);
-    let flushed = output.flush().map_err(Failure::Output);
+    // Who does not read to the end learns of damage all the same.
+    let flushed = or_enough(output.flush()).map_err(Failure::Output);
     match outcome.and_then(|verdict| flushed.map(|()| verdict)) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Damaged) => ExitCode::from(1),
@@ -79,6 +82,10 @@ fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(error)) => {
             complain(&format!("the answer cannot be printed: {error}"));
+            ExitCode::from(2)
+        }
+        Err(Failure::Folder(error)) => {
+            complain(&format!("{} cannot be looked at: {error}", args.store.display()));
             ExitCode::from(2)
         }
         Err(Failure::Store(error)) => {
@@ -95,11 +102,15 @@ pub(crate) fn complain(message: &str) {
 
 fn run(args: &Args, output: &mut Output) -> Result<Verdict, Failure> {
     let is_absent = |name: &&str| args.store.join(name).try_exists().is_ok_and(|exists| !exists);
-    if args.store.is_file() || args.store.is_dir() && ["commitlog", "lock"].iter().all(is_absent) {
+    if args.store.exists() && (!args.store.is_dir() || ["commitlog", "lock"].iter().all(is_absent)) {
         let reason = "it is no folder with a store: neither commitlog nor lock is in it".to_owned();
         return Err(Error::InvalidOption { option: "STORE", reason }.into());
     }
     let store = MessageStore::open(StoreOptions::new(&args.store).read_only(true))?;
+    if matches!(args.command, Command::Queue { .. } | Command::Key { .. }) {
+        // Of these records queues and index know nothing.
+        store.recovery_report().corruptions.iter().for_each(|damage| complain(&damage.to_string()));
+    }
     match &args.command {
         Command::Summary => summary::show(&store, &args.store, output)?,
         Command::Log => show_log(&store, args, output)?,
@@ -202,12 +213,13 @@ fn or_complain<T>(outcome: mqlog::Result<T>) -> Result<Option<T>, Failure> {
     }
 }
 
+/// Takes it for success that nobody reads on.
+fn or_enough(outcome: io::Result<()>) -> io::Result<()> {
+    outcome.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+}
+
 fn verify(store: &MessageStore, output: &mut Output) -> Result<Verdict, Failure> {
     let report = store.verify()?;
-    // Who does not read to the end learns of the damage from the exit status all the same.
-    match output.verification(&report) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    or_enough(output.verification(&report))?;
     Ok(if report.damages.is_empty() { Verdict::Fine } else { Verdict::Damaged })
 }

@@ -21,7 +21,7 @@ struct Size {
 }
 
 pub(crate) fn show(store: &MessageStore, root: &Path, output: &mut Output) -> Result<(), Failure> {
-    let sizes = sizes(root)?;
+    let sizes = sizes(root).map_err(Failure::Folder)?;
     if output.is_json() { show_objects(store, &sizes, output) } else { show_tables(store, root, &sizes, output) }
 }
 

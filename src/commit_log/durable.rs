@@ -11,7 +11,7 @@ use super::place::{Group, SETTLED_BYTES};
 use super::read::describe;
 use crate::error::{Error, Result};
 use crate::offset::LogOffset;
-use crate::side::WatermarkFile;
+use crate::side::{LastRecord, WatermarkFile};
 use crate::sync::atomic::Ordering;
 
 /// A group seldom has parts in more than two files.
@@ -83,6 +83,16 @@ impl CommitLog {
             }
         });
         saved.map_err(|error| shared.poison_if_unsynced(error))
+    }
+
+    /// Store time, place and length of the last durable record.
+    pub(crate) fn last_record(&self) -> (i64, Option<(u64, u32)>) {
+        (self.last_store_ms(), self.shared.flushed.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Describes a record by its place and length, for those who want to know later whether it is still there.
+    pub(crate) fn describe(&self, record: Option<(u64, u32)>) -> Result<Option<LastRecord>> {
+        describe(&self.shared.files, record)
     }
 
     /// From now on appends are refused; those that have a place already can still be flushed.

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::known::{Known, LogOptions};
+use super::known::{Known, LogOptions, MOST_RECORD_BYTES};
 use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_piece};
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
@@ -18,7 +18,7 @@ use crate::format::properties::{NAME_END, VALUE_END};
 use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction, encode_blank};
 use crate::mapped_file::{MappedFile, MappedFiles, list_log_files};
 use crate::offset::LogOffset;
-use crate::side::{StoreFormat, Watermark, create_abort};
+use crate::side::{Derived, StoreFormat, Watermark, create_abort};
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
@@ -36,6 +36,8 @@ pub(crate) struct Inspection {
     pub(crate) strays: Vec<PathBuf>,
     /// Files without a byte behind the last one: left by a kill while they were made.
     pub(crate) empty: Vec<PathBuf>,
+    /// Files that are longer than a log file here, and their lengths.
+    pub(super) long: Vec<(Arc<MappedFile>, u64)>,
     /// Where appends go on.
     pub(crate) tail: LogOffset,
     pub(super) last: Option<(u64, u32)>,
@@ -56,24 +58,27 @@ pub(crate) struct Inspection {
     pub(super) zero_end: u64,
 }
 
-/// Lists and scans the log; `visit` sees every whole record that the derived files do not cover.
+/// Lists and scans the log; `visit` sees every whole record that the derived files do not cover. What `known` says of
+/// another life of this log is forgotten.
 pub(super) fn inspect(
     options: &LogOptions,
-    known: &Known,
+    known: &mut Known,
     format: &StoreFormat,
-    visit: &mut dyn FnMut(&RecordView<'_>),
+    visit: &mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
 ) -> Result<Inspection> {
     let found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
+    check_frame(&found, known)?;
     let crc_from = known.format.as_ref().and_then(|format| format.record_crc_from);
     // One of the two may be an older copy, from before records without a CRC.
     let crc_from = match &known.watermark {
         Some(watermark) => crc_from.zip(watermark.crc_from).map(|(one, other)| one.max(other)),
         None => crc_from,
     };
+    let derived = known.derived.as_ref();
     let mut inspector = Inspector {
         watermark: known.watermark,
-        visit_from: known.derived.as_ref().map_or(0, |derived| derived.log_offset.get()),
-        visit,
+        visit_from: derived.map_or(0, |derived| derived.log_offset.get()),
+        visit: &mut |record| visit(derived, record),
         writes_back: known.watermark.is_some() && !options.read_only,
         reader: Reader::new(Rules { crc_from, checks: Checks::All, mapped_from: 0, piece_bytes: PIECE_BYTES }),
         order: Order::default(),
@@ -97,6 +102,28 @@ pub(super) fn inspect(
     Ok(found)
 }
 
+/// Forgets the last frame of queues and index if it is about another life of this log, or about less of it: files that were
+/// deleted may have been put back. Else the log is durable at least as far as it says, and a watermark that says less is an
+/// older copy, or was not written in time.
+fn check_frame(found: &Inspection, known: &mut Known) -> Result<()> {
+    let (log, Some(derived)) = (found.range(), &known.derived) else { return Ok(()) };
+    let last = derived.last.filter(|last| last.offset.get() >= log.start);
+    // Where the watermark says the same, a record that is not as described was damaged.
+    let is_confirmed = known.watermark.is_some_and(|watermark| watermark.last == derived.last)
+        || describe(&found.files, last.map(|last| (last.offset.get(), last.bytes)))? == last;
+    if !is_confirmed || derived.log_offset.get() > log.end || derived.log_start.get() > log.start {
+        known.derived = None;
+        return Ok(());
+    }
+    if let Some(watermark) = &mut known.watermark
+        && watermark.durable < derived.log_offset
+    {
+        let allocated = watermark.allocated.max(derived.log_offset);
+        *watermark = Watermark { durable: derived.log_offset, allocated, last: derived.last, ..*watermark };
+    }
+    Ok(())
+}
+
 impl Inspection {
     /// The offsets of the first byte, and behind the last one.
     pub(super) fn range(&self) -> Range<u64> {
@@ -118,11 +145,11 @@ impl Inspection {
         }
     }
 
-    fn push(&self, file: File, base: u64, bytes: u64) -> Result<()> {
+    fn push(&self, file: File, base: u64, bytes: u64) -> Result<Arc<MappedFile>> {
         let file = Arc::new(MappedFile::new(file, base, self.file_bytes, false)?);
         file.publish(bytes.min(self.file_bytes));
-        self.files.push(file);
-        Ok(())
+        self.files.push(Arc::clone(&file));
+        Ok(file)
     }
 }
 
@@ -146,9 +173,9 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
             continue;
         }
         let last = found.range().end;
-        if index > 0 && last != base {
-            let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
-            stand_in(options, &mut found, Corruption { path: path.clone(), range: last..base, reason })?;
+        if index > 0 && last != base && !stand_in(options, &mut found, last..base, &path)? {
+            found.strays.push(path);
+            continue;
         }
         let wants_open = options.read_only || base + file_bytes > durable;
         let file = if wants_open && open < MOST_OPEN {
@@ -157,8 +184,9 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
         } else {
             options.storage.resting(&path)
         };
-        found.push(file, base, bytes)?;
+        let file = found.push(file, base, bytes)?;
         if bytes > file_bytes {
+            found.long.push((file, bytes));
             let reason = format!("the file has {bytes} bytes, more than the {file_bytes} of a log file here");
             // What is behind a file has no place in the log, and so no offset.
             found.corruptions.push(Corruption { path, range: base + file_bytes..base + file_bytes, reason });
@@ -168,11 +196,20 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
 }
 
 /// Puts empty files in the place of missing ones, if the log is to be salvaged; else the gap is the end of the opening.
-fn stand_in(options: &LogOptions, found: &mut Inspection, gap: Corruption) -> Result<()> {
-    let (start, file_bytes) = (gap.range.start, found.file_bytes);
-    let missing = gap.range.end.saturating_sub(start) / file_bytes;
-    if !options.salvage || start + missing * file_bytes != gap.range.end || missing > MOST_MISSING {
+/// Returns `false` if the file behind the gap has a name that is no place for it.
+fn stand_in(options: &LogOptions, found: &mut Inspection, gap: Range<u64>, path: &Path) -> Result<bool> {
+    let (start, file_bytes) = (gap.start, found.file_bytes);
+    let missing = gap.end.saturating_sub(start) / file_bytes;
+    let is_place = start + missing * file_bytes == gap.end && missing <= MOST_MISSING;
+    let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
+    let range = if is_place { gap } else { gap.end..gap.end };
+    let gap = Corruption { path: path.to_path_buf(), range, reason };
+    if !options.salvage {
         return Err(Error::Corrupt(gap));
+    }
+    if !is_place {
+        found.corruptions.push(gap);
+        return Ok(false);
     }
     create_abort(&options.storage, &options.root)?;
     for base in (0..missing).map(|number| start + number * file_bytes) {
@@ -181,7 +218,7 @@ fn stand_in(options: &LogOptions, found: &mut Inspection, gap: Corruption) -> Re
         found.push(file, base, file_bytes)?;
     }
     found.corruptions.push(gap);
-    Ok(())
+    Ok(true)
 }
 
 /// The scan of one opening.
@@ -260,13 +297,16 @@ impl Inspector<'_> {
         Ok(())
     }
 
-    /// Does a file that begins at or behind an offset begin with something?
+    /// Does the log go on behind an offset?
     fn is_used_from(&self, offset: u64) -> bool {
-        let begins_with_something = |file: &Arc<MappedFile>| {
-            let begin = file.slice(0..file.published().min(BLANK_BYTES as u64));
-            begin.is_ok_and(|begin| begin.iter().any(|byte| *byte != 0))
+        let goes_on = |file: &Arc<MappedFile>| {
+            // A file begins with a record's first bytes; elsewhere a body of zeros may come first.
+            let most = if file.base() < offset { MOST_RECORD_BYTES.into() } else { BLANK_BYTES as u64 };
+            let start = offset.saturating_sub(file.base()).min(file.published());
+            let bytes = file.slice(start..file.published().min(start + most));
+            bytes.is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
         };
-        self.found.files.snapshot().iter().any(|file| file.base() >= offset && begins_with_something(file))
+        self.found.files.snapshot().iter().any(goes_on)
     }
 
     /// Looks at what stands at `at`; returns where to go on, or `None` where the log ends.
@@ -324,10 +364,11 @@ impl Inspector<'_> {
         self.step(at)
     }
 
-    /// Was a record above the watermark written without record CRC? Then what asks for one is an older copy, and does so no
-    /// longer. One that a crash tore is not taken for it: what is missing of its properties reads as zeros.
+    /// Was a record that is not known to be below the watermark written without record CRC? Then what asks for one is an
+    /// older copy, and does so no longer. One that a crash tore is not taken for it: what is missing of its properties
+    /// reads as zeros.
     fn lacks_only_crc(&mut self, at: u64) -> bool {
-        let is_above = self.watermark.is_some_and(|known| at >= known.durable.get());
+        let is_above = self.watermark.is_none_or(|known| at >= known.durable.get());
         let Some(from) = self.reader.rules.crc_from.take_if(|_| is_above) else { return false };
         let is_whole =
             matches!(self.reader.judge(at), Found::Record(record) if are_whole(record.properties().as_bytes()));
@@ -339,7 +380,8 @@ impl Inspector<'_> {
 
     /// The table of the design: what the first bad byte at `at` means.
     fn bad(&mut self, at: u64, reason: String) -> Result<Option<u64>> {
-        let (file_end, end) = (self.reader.file().end(), self.found.range().end);
+        let file = Arc::clone(self.reader.file());
+        let (file_end, end) = (file.end(), self.found.range().end);
         if self.is_damaged_blank(at, file_end)? {
             self.found.blanks.push(LogOffset::new(at));
             return Ok(Some(file_end));
@@ -347,7 +389,15 @@ impl Inspector<'_> {
         let files = &self.found.files;
         let next = match self.watermark.map(|known| known.durable.get()) {
             // Nobody says how far the log was durable: what follows decides, unless it is stale.
-            None => self.reader.find(files, at + 1..end, &|record| self.order.may_follow(record))?,
+            None => {
+                let next = self.reader.find(files, at + 1..end, &|record| self.order.may_follow(record))?;
+                self.reader.forget();
+                if next.is_some() && self.reader.load(files, at)? && !matches!(self.reader.judge(at), Found::Bad(_)) {
+                    // A program that writes beside this opening was just there.
+                    return self.step(at);
+                }
+                next
+            }
             Some(durable) if at < durable => {
                 let durable = durable.min(end);
                 Some(self.reader.find(files, at + 1..durable, &|_| true)?.unwrap_or(durable))
@@ -355,9 +405,20 @@ impl Inspector<'_> {
             Some(_) => None,
         };
         if let Some(next) = next {
+            let lost = file.base() + file.published()..next.min(file_end);
+            if self.watermark.is_none() && at < lost.start && !lost.is_empty() {
+                self.note_changed(at..lost.end);
+            }
             self.found.corrupt(at..next, reason);
         }
         Ok(next)
+    }
+
+    /// From now on this counts as damage, whatever it looks like: a record that was cut within its properties and filled up
+    /// with zeros looks like one with others, at least where no record CRC is asked for.
+    fn note_changed(&mut self, range: Range<u64>) {
+        self.found.changed.push(range.clone());
+        self.changed.push(range);
     }
 
     /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
@@ -380,13 +441,11 @@ impl Inspector<'_> {
             if lost.is_empty() {
                 continue;
             }
-            // Without record CRC a record that was cut within its properties looks like one with others.
             let (cut, _) = self.walk(file.base()..lost.start)?;
             let is_blank = cut < lost.start && matches!(self.reader.judge(cut), Found::Blank);
-            if cut < lost.start && !is_blank && self.reader.rules.crc_from.is_none_or(|from| from.get() > cut) {
+            if cut < lost.start && !is_blank {
                 lost.start = cut;
-                self.changed.push(lost.clone());
-                self.found.changed.push(lost.clone());
+                self.note_changed(lost.clone());
             }
             self.found.corrupt(lost, "the file ends before what was durable");
         }
@@ -409,8 +468,7 @@ impl Inspector<'_> {
                 return self.look_back(end);
             }
             self.found.corrupt(place.clone(), "the last durable record is not the one that was written");
-            self.found.changed.push(place.clone());
-            self.changed.push(place);
+            self.note_changed(place);
             return self.look_back(end);
         }
         self.found.last = Some((at, last.bytes));

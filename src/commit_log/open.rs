@@ -4,6 +4,8 @@
 //! the lock is marked as ours, "not closed cleanly" is noted, `abort` tells RocketMQ the same, and only then a file that
 //! RocketMQ reads may change.
 
+use std::io::ErrorKind;
+
 use super::inspect::{Inspection, inspect};
 use super::known::{Known, LogOptions, MAX_BODY_BYTES, file_bytes_on_disk};
 use super::log::CommitLog;
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::record::{BLANK_BYTES, RecordCrc, RecordView};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
-use crate::side::{Derived, DerivedFile, MOST_DAMAGED, SideFolder, StoreFormat, create_abort};
+use crate::side::{Derived, DerivedFile, MOST_DAMAGED, SideFolder, StoreFormat, create_abort, lower_checkpoint};
 
 /// An open log, and what opening it found.
 #[derive(Debug)]
@@ -37,9 +39,10 @@ pub(crate) type Visit<'a> = &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>)
 pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedLog> {
     let storage = &options.storage;
     let side = SideFolder::new(storage.clone(), &options.root);
-    if options.read_only && storage.info(&options.root)?.is_none() {
-        let missing = std::io::ErrorKind::NotFound.into();
-        return Err(Error::io("open", &options.root, None, missing));
+    let root = storage.info(&options.root)?;
+    if options.read_only && !root.is_some_and(|root| root.is_dir) {
+        let kind = if root.is_some() { ErrorKind::NotADirectory } else { ErrorKind::NotFound };
+        return Err(Error::io("open", &options.root, None, kind.into()));
     }
     storage.create_dir_durably(&options.root)?;
     let lock = (!options.read_only).then(|| StoreLock::take(storage, &options.root)).transpose()?;
@@ -60,7 +63,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
     // No record ends in the last bytes of a file, so it is not mqlog that says so.
     let may_end_at = |offset: u64| format.log_file_bytes - offset % format.log_file_bytes >= BLANK_BYTES as u64;
     known.watermark = known.watermark.filter(|known| may_end_at(known.durable.get()));
-    let found = inspect(options, &known, &format, &mut |record| visit(known.derived.as_ref(), record))?;
+    let found = inspect(options, &mut known, &format, visit)?;
     known.foreign &= !found.range().is_empty();
     if let Some(corruption) = found.corruptions.first().filter(|_| !options.salvage) {
         return Err(Error::Corrupt(corruption.clone()));
@@ -83,6 +86,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
     // From here on the store counts as written by us.
     if !ours {
         side.clear()?;
+        lower_checkpoint(storage, &options.root)?;
     }
     side.create()?;
     side.empty_new()?;

@@ -92,6 +92,11 @@ impl Reader {
         Self { rules, window: None }
     }
 
+    /// Has what is looked at next read anew.
+    pub(super) fn forget(&mut self) {
+        self.window = None;
+    }
+
     /// Does the window have all of the item at `at`?
     pub(super) fn has(&self, at: u64) -> bool {
         let has = |window: &Window| holds_item(window.from(at), window.file.end().saturating_sub(at));

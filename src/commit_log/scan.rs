@@ -108,7 +108,12 @@ impl CommitLog {
     /// # Panics
     /// Never: what was judged to be a record is one.
     pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
-        self.read_with(&mut self.reader(), offset)
+        let found = self.read_with(&mut self.reader(), offset);
+        match &found {
+            // How far the damage goes says a scan, if it is damage.
+            Err(Error::Corrupt(_)) => self.damage_at(offset)?.map_or(found, |damage| Err(damage.into())),
+            _ => found,
+        }
     }
 
     /// What [`read_with`](Self::read_with) reads with: a record beside the last one costs less then.

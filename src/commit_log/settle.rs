@@ -100,10 +100,15 @@ impl CommitLog {
     }
 }
 
-/// Removes empty and unused files, completes short ones, repairs blanks, cuts the torn tail.
+/// Cuts the torn tail, gives files the length they should have, repairs blanks.
 fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<()> {
     for path in &found.empty {
         options.storage.remove_file(path)?;
+    }
+    let tail = found.tail.get();
+    cut(found, options, side)?;
+    for (file, bytes) in &found.long {
+        keep_rest(file, *bytes, side)?;
     }
     let files = found.files.snapshot();
     for file in files.iter().filter(|file| file.published() < found.file_bytes) {
@@ -111,6 +116,11 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         file.wake(&options.storage)?;
         if let Some(cut) = found.corruptions.iter().find(|damage| damage.range.start < end && end < damage.range.end) {
             spoil(file, cut.range.start)?;
+        }
+        if file.base() <= tail && tail < end {
+            // A torn record whose end is missing must not become whole by the zeros that are put there.
+            file.file().set_len(tail - file.base())?;
+            file.file().sync()?;
         }
         file.file().set_len(found.file_bytes)?;
         file.file().sync()?;
@@ -123,18 +133,6 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         file.file().write_at(&encode_blank(left), at.get() - file.base())?;
         file.file().sync()?;
     }
-    if let Some(torn) = &found.torn {
-        for_each_piece(&found.files, torn.start.get()..torn.end.get(), CUT_BYTES, &mut |at, bytes| {
-            let is_empty = bytes.iter().all(|byte| *byte == 0);
-            if is_empty { Ok(()) } else { side.keep_cut(LogOffset::new(at), bytes).map(drop) }
-        })?;
-    }
-    let tail = found.tail.get();
-    for last in files.iter().rev().take_while(|last| last.base() > tail) {
-        found.files.drop_last(last);
-        options.storage.remove_file(last.path())?;
-        options.storage.sync_dir(&found.dir)?;
-    }
     let Some(last) = found.files.find(tail) else { return Ok(()) };
     last.wake(&options.storage)?;
     // Also over what reads as zeros: where a sync failed, the disk may hold something else.
@@ -144,6 +142,39 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         return Ok(());
     }
     if tail < end { write_zeros(&last.file(), tail - last.base()..end - last.base()) } else { Ok(()) }
+}
+
+/// Keeps what is torn, and removes the files behind the tail.
+fn cut(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<()> {
+    if let Some(torn) = &found.torn {
+        let keep = &mut |at, bytes: &[u8]| keep_used(side, at, bytes);
+        for_each_piece(&found.files, torn.start.get()..torn.end.get(), CUT_BYTES, keep)?;
+    }
+    for last in found.files.snapshot().iter().rev().take_while(|last| last.base() > found.tail.get()) {
+        found.files.drop_last(last);
+        options.storage.remove_file(last.path())?;
+        options.storage.sync_dir(&found.dir)?;
+    }
+    Ok(())
+}
+
+/// Keeps what a file of so many bytes has behind the end of a log file, and cuts it.
+fn keep_rest(file: &MappedFile, bytes: u64, side: &SideFolder) -> Result<()> {
+    file.wake(side.storage())?;
+    let length = file.end() - file.base();
+    for at in (length..bytes).step_by(CUT_BYTES) {
+        let mut rest = vec![0; CUT_BYTES.min(usize::try_from(bytes - at).unwrap_or(CUT_BYTES))];
+        let present = file.file().read_at(&mut rest, at)?;
+        keep_used(side, file.base() + at, &rest[..present])?;
+    }
+    file.file().set_len(length)?;
+    file.file().sync()
+}
+
+/// Keeps bytes that are about to be cut, unless they are zero.
+fn keep_used(side: &SideFolder, at: u64, bytes: &[u8]) -> Result<()> {
+    let is_used = bytes.iter().any(|byte| *byte != 0);
+    if is_used { side.keep_cut(LogOffset::new(at), bytes).map(drop) } else { Ok(()) }
 }
 
 /// Sees to it that a record whose end was lost with a file's end is not taken for whole some day: cut within its

@@ -203,7 +203,8 @@ impl<'m> Unit<'m> {
             body: &message.body,
             topic: message.topic.as_bytes(),
             properties,
-        };
+        }
+        .as_stored();
         fields.encode_unsealed(self.encoding.crc, bytes);
         let record = &bytes[start..];
         let rest_crc = (self.encoding.crc == RecordCrc::On && record.len() >= COMBINE_FROM_BYTES).then(|| {

@@ -244,7 +244,9 @@ impl ConsumeQueue {
         let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
         let stale = present.into_iter().filter(|file| *file < lowest);
         self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
-        let is_entry = |bytes: &[u8]| matches!(QueueEntry::decode(bytes), Ok(Some(_)));
+        let log_start = writer.rebuild.as_ref().map_or(u64::MAX, |rebuild| rebuild.log_start);
+        let may_be = |entry: QueueEntry| entry.is_filler() || entry.log_offset < log_start;
+        let is_entry = |bytes: &[u8]| QueueEntry::decode(bytes).is_ok_and(|entry| entry.is_some_and(may_be));
         let entries = lowest * self.files.per_file()..from;
         self.rewrite(writer, entries, |stored| Ok((!is_entry(stored)).then_some(&QueueEntry::FILLER))).map(drop)
     }

@@ -66,7 +66,7 @@ pub(super) struct Extent {
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) unsynced: Option<Box<Unsynced>>,
-    pub(super) rebuild: Option<Rebuild>,
+    pub(super) rebuild: Option<Box<Rebuild>>,
 }
 
 /// What was written since the last sync: files by number, and `None` if files appeared or went.
@@ -76,6 +76,8 @@ pub(super) struct Unsynced(pub(super) BTreeSet<Option<u64>>);
 /// A rebuild under way.
 #[derive(Debug, Default)]
 pub(super) struct Rebuild {
+    /// Where the log begins: an entry of a record in it is right only where the rebuild says it too.
+    pub(super) log_start: u64,
     /// Has an entry been appended? The first one decides where the queue begins.
     pub(super) started: bool,
     /// Did a file differ from the log?

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::queue::{ConsumeQueue, Extent, Rebuild};
+use super::queue::{ConsumeQueue, Extent, QueueItem, Rebuild};
 use crate::error::Result;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
@@ -87,7 +87,8 @@ impl ConsumeQueue {
             let is_as_it_was = present.iter().any(|file| file.base == tail && kept.contains(file));
             self.clear_above(&mut writer, end_entry, is_as_it_was)?;
         }
-        self.touched.store(lost > 0 || writer.unsynced.is_some(), Ordering::Release);
+        let is_as_it_was = lost == 0 && writer.unsynced.is_none() && present == state.files;
+        self.touched.store(!is_as_it_was, Ordering::Release);
         Ok(true)
     }
 
@@ -103,9 +104,9 @@ impl ConsumeQueue {
 
     /// Begins to compare the queue with the log: until [`finish_rebuild`](Self::finish_rebuild), readers see what was
     /// appended since. Files of a wrong length get the right one, files in a wrong place go.
-    pub(crate) fn begin_rebuild(&self) -> Result<()> {
+    pub(crate) fn begin_rebuild(&self, log_start: LogOffset) -> Result<()> {
         let mut writer = lock(&self.writer);
-        writer.rebuild = Some(Rebuild::default());
+        writer.rebuild = Some(Box::new(Rebuild { log_start: log_start.get(), ..Rebuild::default() }));
         let extent = self.extent();
         let end_entry = if self.files.is_batch { extent.first_entry } else { extent.min };
         self.replace(Extent { next: extent.min, end_entry, ..extent });
@@ -128,12 +129,18 @@ impl ConsumeQueue {
 
     /// Ends a rebuild: nothing stays behind the last entry appended. Returns whether anything was repaired.
     ///
-    /// A queue that got no entry has no record in the log; it keeps the end of its files, so that no offset comes back.
+    /// A queue that got no entry has no record in the log; it keeps the end that its files have of deleted records, so that
+    /// no offset comes back. Other entries are of records that the log lost, in whose place others will stand.
     pub(crate) fn finish_rebuild(&self) -> Result<bool> {
         let mut writer = lock(&self.writer);
         let Some(rebuild) = &writer.rebuild else { return Ok(false) };
         if !rebuild.started {
-            let found = self.find_extent(u64::MAX)?;
+            let (mut found, log_start) = (self.find_extent(u64::MAX)?, rebuild.log_start);
+            let is_deleted = |item: &QueueItem| Ok(item.entry.log_offset < log_start);
+            let lost = self.partition(found.first_entry..found.end_entry, is_deleted)?;
+            if let Some((index, item)) = self.first_real(lost..found.end_entry)? {
+                (found.end_entry, found.next) = (index, item.queue_offset.get());
+            }
             self.replace(Extent { min: found.next, ..found });
         }
         self.clear_above(&mut writer, self.extent().end_entry, false)?;

@@ -155,7 +155,7 @@ fn replay(queue: &ConsumeQueue, model: &Model, from: u64) -> Result<()> {
 }
 
 fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
-    queue.begin_rebuild()?;
+    queue.begin_rebuild(LogOffset::MAX)?;
     // The log has no records below its start.
     replay(queue, model, model.min)?;
     let changed = queue.finish_rebuild()?;
@@ -439,7 +439,7 @@ proptest! {
                 prop_assert!(queue.range().end <= at(cut.max(min)));
                 prop_assert_eq!(everything(&queue).last().map(|last| last.0), kept.map(|entry| entry.base));
             }
-            queue.begin_rebuild().unwrap();
+            queue.begin_rebuild(LogOffset::MAX).unwrap();
             for entry in entries.iter().skip(raise) {
                 queue.append_batch(entry).unwrap();
             }
@@ -643,11 +643,65 @@ fn a_queue_without_records_keeps_its_end() {
     let queue = queue(dir.path());
     queue.append(at(0), &run(0..10)).unwrap();
     let again = self::queue(dir.path());
-    again.begin_rebuild().unwrap();
+    again.begin_rebuild(LogOffset::MAX).unwrap();
     assert!(!again.finish_rebuild().unwrap());
     assert_eq!(again.range(), at(10)..at(10));
     again.append(at(10), &run(10..11)).unwrap();
     assert_eq!(everything(&again), [(10, entry(1000))]);
+}
+
+/// The entries of a queue all of whose records were lost with the end of the log stayed in its files: what the log got in
+/// their place later was theirs for RocketMQ.
+#[test]
+fn of_a_queue_without_records_only_what_was_deleted_keeps_its_place() {
+    for is_batch in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || if is_batch { batch_queue(dir.path()) } else { queue(dir.path()) };
+        let batch = |base: u64| BatchEntry {
+            log_offset: base * 100,
+            record_bytes: 100,
+            tags_code: 0,
+            store_ms: 0,
+            base,
+            count: 1,
+        };
+        let written = open();
+        if is_batch {
+            (0..7).for_each(|base| written.append_batch(&batch(base)).unwrap());
+        } else {
+            written.append(at(0), &run(0..7)).unwrap();
+        }
+        let folder = if is_batch { "batchconsumequeue" } else { "consumequeue" };
+        let path = dir.path().join(format!("{folder}/{TOPIC}/0/{:020}", 0));
+        let again = open();
+        again.begin_rebuild(LogOffset::new(400)).unwrap();
+        assert!(again.finish_rebuild().unwrap());
+        assert_eq!(again.range(), at(4)..at(4));
+        let bytes = fs::read(&path).unwrap();
+        let entry_bytes = if is_batch { BatchEntry::BYTES } else { QueueEntry::BYTES };
+        assert!(bytes[3 * entry_bytes..4 * entry_bytes].iter().any(|byte| *byte != 0));
+        assert!(bytes[4 * entry_bytes..].iter().all(|byte| *byte == 0));
+        again.begin_rebuild(LogOffset::ZERO).unwrap();
+        assert!(again.finish_rebuild().unwrap());
+        assert_eq!(again.range(), at(0)..at(0));
+        assert!(!path.exists());
+    }
+}
+
+/// In front of the first message an entry of a record that is still in the log, but damaged, becomes a filler.
+#[test]
+fn in_front_of_a_queue_only_deleted_messages_have_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    queue(dir.path()).append(at(0), &run(0..6)).unwrap();
+    let again = queue(dir.path());
+    again.begin_rebuild(LogOffset::new(200)).unwrap();
+    again.append(at(4), &run(4..6)).unwrap();
+    assert!(again.finish_rebuild().unwrap());
+    assert_eq!(again.range(), at(4)..at(6));
+    let bytes = fs::read(file(dir.path(), 0)).unwrap();
+    let expected =
+        [run(0..2), vec![], run(4..6)].map(|run| run.iter().flat_map(QueueEntry::encode).collect::<Vec<_>>());
+    assert_eq!(bytes[..120], [&expected[0][..], &QueueEntry::FILLER, &QueueEntry::FILLER, &expected[2]].concat());
 }
 
 /// A damaged entry of a batch queue, or a file under a forged name, was taken for the end of its queue, whose number no
@@ -662,7 +716,7 @@ fn numbers_beyond_any_queue_are_damage() {
     bytes[BatchEntry::BYTES..][..BatchEntry::BYTES].copy_from_slice(&BatchEntry { base: 1 << 61, ..batch }.encode());
     fs::write(path, bytes).unwrap();
     let again = batch_queue(dir.path());
-    again.begin_rebuild().unwrap();
+    again.begin_rebuild(LogOffset::MAX).unwrap();
     assert!(again.finish_rebuild().unwrap());
     assert_eq!(again.range(), at(2)..at(2));
 
@@ -673,7 +727,7 @@ fn numbers_beyond_any_queue_are_damage() {
     fs::remove_file(file(dir.path(), 0)).unwrap();
     let again = queue(dir.path());
     assert!(again.is_damaged());
-    again.begin_rebuild().unwrap();
+    again.begin_rebuild(LogOffset::MAX).unwrap();
     assert!(again.finish_rebuild().unwrap() && !far.exists());
     assert_eq!(again.range(), at(0)..at(0));
 }
@@ -811,7 +865,7 @@ fn readers_never_see_half_an_entry() {
                 .map(|offset| QueueEntry { log_offset: offset * u64::from(life), record_bytes: life, tags_code: 0 })
                 .collect();
             match life % 3 {
-                0 => queue.begin_rebuild().unwrap(),
+                0 => queue.begin_rebuild(LogOffset::MAX).unwrap(),
                 _ => queue.truncate_to(at(0)).unwrap(),
             }
             for (index, entries) in entries.chunks(9).enumerate() {
@@ -896,7 +950,7 @@ fn compare_with_rocketmq(
     let timeless: Vec<_> = items.iter().map(|item| QueueItem { store_ms: None, ..*item }).collect();
     assert_eq!(timeless, expected, "{end}");
 
-    queue.begin_rebuild().unwrap();
+    queue.begin_rebuild(LogOffset::MAX).unwrap();
     for item in &items {
         let QueueEntry { log_offset, record_bytes, tags_code } = item.entry;
         match item.store_ms {

@@ -56,6 +56,8 @@ pub(crate) struct DispatchCursor {
     pub(crate) at: LogOffset,
     /// Store time of the last record below.
     pub(crate) store_ms: i64,
+    /// Where that record is, and its length.
+    pub(crate) last: Option<(u64, u32)>,
 }
 
 /// Feeds queues and index from the log.
@@ -148,8 +150,9 @@ impl Dispatcher {
     ) -> Result<Vec<(String, i32)>> {
         let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
         let compared: Vec<_> = self.queues.all().into_iter().filter(is_chosen).collect();
-        compared.iter().try_for_each(|queue| queue.begin_rebuild())?;
-        let mut cursor = DispatchCursor { at: range.start.max(self.log.range().start), store_ms: 0 };
+        let log_start = self.log.range().start;
+        compared.iter().try_for_each(|queue| queue.begin_rebuild(log_start))?;
+        let mut cursor = DispatchCursor { at: range.start.max(log_start), ..DispatchCursor::default() };
         while cursor.at < range.end {
             (cursor, _) = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
@@ -201,11 +204,11 @@ impl Dispatcher {
         selection: &Selection,
     ) -> Result<(DispatchCursor, Vec<Arc<ConsumeQueue>>)> {
         let mut runs = Runs::default();
-        let mut store_ms = from.store_ms;
+        let (mut store_ms, mut last) = (from.store_ms, from.last);
         let at = self.log.walk(from.at, end, bytes, &mut |walked| {
             match walked {
                 Walked::Record(record) => {
-                    store_ms = record.store_ms();
+                    (store_ms, last) = (record.store_ms(), Some((record.log_offset(), record.record_bytes())));
                     self.feed_record(&record, selection, &mut runs)?;
                 }
                 Walked::Damaged(corruption) => {
@@ -223,7 +226,7 @@ impl Dispatcher {
             self.append(&run)?;
             fed.push(run.queue);
         }
-        Ok((DispatchCursor { at, store_ms }, fed))
+        Ok((DispatchCursor { at, store_ms, last }, fed))
     }
 
     fn feed_record(&self, record: &RecordView<'_>, selection: &Selection, runs: &mut Runs) -> Result<()> {

@@ -208,7 +208,7 @@ impl RecordFields<'_> {
 
     /// Unwraps IPv4 addresses in IPv6 ones: Java would read them back as IPv4, and the record's length would change. The
     /// flag gets the host bits that the hosts ask for.
-    fn as_stored(&self) -> Self {
+    pub(crate) fn as_stored(&self) -> Self {
         let canonical = |host: SocketAddr| SocketAddr::new(host.ip().to_canonical(), host.port());
         let (born_host, store_host) = (canonical(self.born_host), canonical(self.store_host));
         let sys_flag = self.sys_flag.with(SysFlag::BORN_HOST_V6, born_host.is_ipv6());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::mem::replace;
 
 use super::fields::{Fields, push_crc, push_numbers};
-use super::{DERIVED, SideFolder};
+use super::{DERIVED, LastRecord, SideFolder};
 use crate::disk::OpenMode;
 use crate::error::{Corruption, Result};
 use crate::offset::{LogOffset, QueueOffset};
@@ -57,6 +57,8 @@ pub(crate) struct Frame<Queues = Vec<QueueState>> {
     pub(crate) log_offset: LogOffset,
     /// Store time of the last record below.
     pub(crate) store_ms: i64,
+    /// That record: where something else stands, the log went on differently, and the frame is about another one.
+    pub(crate) last: Option<LastRecord>,
     /// Where the log began.
     pub(crate) log_start: LogOffset,
     /// The queues that changed since the frame before.
@@ -75,8 +77,8 @@ impl Derived {
     }
 
     fn merge(&mut self, frame: Frame) {
-        (self.log_offset, self.store_ms, self.index) = (frame.log_offset, frame.store_ms, frame.index);
-        self.log_start = frame.log_start;
+        (self.log_offset, self.store_ms, self.last) = (frame.log_offset, frame.store_ms, frame.last);
+        (self.log_start, self.index) = (frame.log_start, frame.index);
         self.queues.extend(frame.queues.into_iter().map(|queue| ((queue.topic.clone(), queue.queue_id), queue)));
     }
 }
@@ -155,8 +157,8 @@ impl DerivedFile {
             return Err(Corruption { path, range: 0..self.place.end, reason }.into());
         };
         derived.merge(frame.clone());
-        let Derived { log_offset, store_ms, log_start, queues, index } = derived;
-        let all = Frame { log_offset, store_ms, log_start, queues: queues.into_values().collect(), index };
+        let Derived { log_offset, store_ms, last, log_start, queues, index } = derived;
+        let all = Frame { log_offset, store_ms, last, log_start, queues: queues.into_values().collect(), index };
         *self = Self::create(&self.side, &all)?;
         Ok(())
     }
@@ -202,7 +204,8 @@ fn take_frame<'a>(bytes: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
 
 fn decode_payload(payload: &[u8]) -> Option<Frame> {
     let mut fields = Fields(payload);
-    let [log_offset, store_ms, log_start, queue_count] = fields.numbers()?;
+    let [log_offset, store_ms, offset, bytes, crc32c, log_start, queue_count] = fields.numbers()?;
+    let last = LastRecord::decode([offset, bytes, crc32c], log_offset)?;
     let queues = fields.list(queue_count, decode_queue)?;
     let [index_count] = fields.numbers()?;
     let index = fields.list(index_count, |fields| {
@@ -210,7 +213,7 @@ fn decode_payload(payload: &[u8]) -> Option<Frame> {
         Some(IndexState { name, next_entry: u32::try_from(next_entry).ok()?, bytes, modified_ns })
     })?;
     let (log_offset, log_start) = (LogOffset::new(log_offset), LogOffset::new(log_start));
-    let frame = Frame { log_offset, store_ms: store_ms.cast_signed(), log_start, queues, index };
+    let frame = Frame { log_offset, store_ms: store_ms.cast_signed(), last, log_start, queues, index };
     fields.0.is_empty().then_some(frame)
 }
 
@@ -234,8 +237,9 @@ fn encode_frame(sequence: u64, frame: &Frame) -> Vec<u8> {
     let mut out = FRAME_MAGIC.to_vec();
     push_numbers(&mut out, [0, sequence]);
     let payload_at = out.len();
-    push_numbers(&mut out, [frame.log_offset.get(), frame.store_ms.cast_unsigned(), frame.log_start.get()]);
-    push_numbers(&mut out, [frame.queues.len() as u64]);
+    push_numbers(&mut out, [frame.log_offset.get(), frame.store_ms.cast_unsigned()]);
+    push_numbers(&mut out, LastRecord::encode(frame.last));
+    push_numbers(&mut out, [frame.log_start.get(), frame.queues.len() as u64]);
     for queue in &frame.queues {
         push_numbers(&mut out, [queue.topic.len() as u64]);
         out.extend_from_slice(queue.topic.as_bytes());

@@ -54,7 +54,8 @@
 //! | 56 | 8 | since when records have a CRC, as `format` says it; all ones: none |
 //! | 64 | 8 | CRC32C of bytes 0..64 |
 //!
-//! That records have a CRC is believed where both files say so: an older copy of one of them asks for nothing.
+//! That records have a CRC is believed where both files say so: an older copy of one of them asks for nothing. Where
+//! only `format` is there, the first whole record without one shows that it is such a copy.
 //!
 //! # `derived`
 //!
@@ -64,7 +65,8 @@
 //!
 //! ```text
 //! frame    "mqfr", payload length, sequence number, payload, CRC32C of all before it in this frame
-//! payload  log offset, store time ms, log offset where the log began
+//! payload  log offset, store time ms, the last record below: log offset, length, CRC32C (zeros: none),
+//!          log offset where the log began
 //!          count, each queue:       topic length, topic, queue id, batch (0 or 1), min, next, entries,
 //!                                   count, each of its files: base, length, mtime ns
 //!          count, each index file:  name, next entry, length, mtime ns
@@ -92,7 +94,7 @@ use crate::offset::LogOffset;
 
 pub(crate) use derived::{Derived, DerivedFile, FileState, Frame, IndexState, MAX_QUEUE_ENTRIES, QueueState};
 pub(crate) use format::{LOG_FILE_BYTES, MOST_DAMAGED, StoreFormat};
-pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, remove_abort, store_checkpoint};
+pub(crate) use rocketmq::{create_abort, has_abort, load_checkpoint, lower_checkpoint, remove_abort, store_checkpoint};
 pub(crate) use watermark::{LastRecord, Watermark, WatermarkFile};
 
 const FORMAT: &str = "format";

@@ -33,6 +33,18 @@ pub(crate) fn store_checkpoint(storage: &Storage, root: &Path, checkpoint: &Chec
     storage.replace(&path, &whole)
 }
 
+/// Lowers the stamps of log and queues to that of the index, where RocketMQ left them above: of a killed store it drops
+/// the index files above that stamp, and would dispatch them again only from the other two on.
+pub(crate) fn lower_checkpoint(storage: &Storage, root: &Path) -> Result<()> {
+    let Some(known) = load_checkpoint(storage, root)? else { return Ok(()) };
+    let Checkpoint { log_ms, queue_ms, index_ms, .. } = known;
+    if log_ms.max(queue_ms) <= index_ms {
+        return Ok(());
+    }
+    let lowered = Checkpoint { log_ms: log_ms.min(index_ms), queue_ms: queue_ms.min(index_ms), ..known };
+    store_checkpoint(storage, root, &lowered)
+}
+
 /// Is there an `abort` file: was the store killed, or is it open?
 pub(crate) fn has_abort(storage: &Storage, root: &Path) -> Result<bool> {
     Ok(storage.info(&root.join(ABORT))?.is_some())

@@ -427,6 +427,7 @@ mod derived {
         Frame {
             log_offset: LogOffset::new(n * 1000),
             store_ms: 1_700_000_000_000 + n as i64,
+            last: (n % 4 != 3).then(|| LastRecord { offset: LogOffset::new(n * 1000 - 9), bytes: 9, crc32c: n as u32 }),
             log_start: LogOffset::new(n),
             queues: ids.iter().map(queue).collect(),
             index: (0..n % 2 + 1).map(index).collect(),
@@ -439,6 +440,7 @@ mod derived {
         Derived {
             log_offset: last.log_offset,
             store_ms: last.store_ms,
+            last: last.last,
             log_start: last.log_start,
             queues: queues.map(|queue| ((queue.topic.clone(), queue.queue_id), queue.clone())).collect(),
             index: last.index.clone(),
@@ -492,12 +494,13 @@ mod derived {
         };
         let index = IndexState { name: 7, next_entry: 8, bytes: 9, modified_ns: 10 };
         let (log_offset, log_start) = (LogOffset::new(0x1122), LogOffset::new(0x1020));
-        let frame = Frame { log_offset, store_ms: -1, log_start, queues: vec![queue], index: vec![index] };
+        let last = Some(LastRecord { offset: LogOffset::new(0x1102), bytes: 0x20, crc32c: 0xFEDC });
+        let frame = Frame { log_offset, store_ms: -1, last, log_start, queues: vec![queue], index: vec![index] };
         DerivedFile::create(&side, &frame).unwrap();
         let mut frame = b"mqfr".to_vec();
         let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
-        push(&[153, 0]);
-        push(&[0x1122, u64::MAX, 0x1020, 1, 1]);
+        push(&[177, 0]);
+        push(&[0x1122, u64::MAX, 0x1102, 0x20, 0xFEDC, 0x1020, 1, 1]);
         frame.push(b'T');
         let mut push = |numbers: &[u64]| frame.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         push(&[u64::MAX - 1, 1, 1, 2, 3, 1, 4, 5, 6]);

@@ -19,13 +19,28 @@ pub(super) const SLOT_BYTES: usize = MAGIC.len() + 8 * 8;
 /// No log offset.
 const NONE: u64 = u64::MAX;
 
-/// The last record below the durable watermark: what tells a cut log from the one that the watermark is about.
+/// The last record below a place in the log: what tells a cut log, or another life of it, from the one that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastRecord {
     pub(crate) offset: LogOffset,
     /// Never 0.
     pub(crate) bytes: u32,
     pub(crate) crc32c: u32,
+}
+
+impl LastRecord {
+    /// How `last` is written.
+    pub(super) fn encode(last: Option<Self>) -> [u64; 3] {
+        last.map_or([0; 3], |last| [last.offset.get(), last.bytes.into(), last.crc32c.into()])
+    }
+
+    /// Reads what was written below `end`; `None` if it cannot be so.
+    pub(super) fn decode([offset, bytes, crc32c]: [u64; 3], end: u64) -> Option<Option<Self>> {
+        let is_sound = offset.checked_add(bytes)? <= end && end <= LogOffset::MAX.get();
+        let (bytes, crc32c) = (u32::try_from(bytes).ok()?, u32::try_from(crc32c).ok()?);
+        let last = (bytes > 0).then_some(Self { offset: LogOffset::new(offset), bytes, crc32c });
+        is_sound.then_some(last)
+    }
 }
 
 /// What a slot says.
@@ -138,12 +153,12 @@ pub(super) fn decode_file(bytes: &[u8]) -> Option<(u64, Watermark)> {
 impl Watermark {
     pub(super) fn encode(&self, sequence: u64) -> Vec<u8> {
         assert!(self.durable <= self.allocated, "what is durable was allocated before");
-        let last = self.last.unwrap_or(LastRecord { offset: LogOffset::ZERO, bytes: 0, crc32c: 0 });
-        assert!(self.last.is_none() || last.bytes > 0, "a record has bytes");
-        assert!(last.offset + u64::from(last.bytes) <= self.durable, "the last durable record is durable");
+        let last = LastRecord::encode(self.last);
+        assert!(self.last.is_none() || last[1] > 0, "a record has bytes");
+        assert!(last[0] + last[1] <= self.durable.get(), "the last durable record is durable");
         let mut slot = MAGIC.to_vec();
         push_numbers(&mut slot, [sequence, self.durable.get(), self.allocated.get()]);
-        push_numbers(&mut slot, [last.offset.get(), u64::from(last.bytes), u64::from(last.crc32c)]);
+        push_numbers(&mut slot, last);
         push_numbers(&mut slot, [self.crc_from.map_or(NONE, LogOffset::get)]);
         push_crc(&mut slot);
         slot
@@ -154,12 +169,10 @@ impl Watermark {
         let mut fields = Fields(slot.strip_prefix(MAGIC)?);
         let [sequence, durable, allocated, offset, bytes, crc32c, crc_from, crc] = fields.numbers()?;
         let is_whole = crc == u64::from(crc32c::crc32c(&slot[..SLOT_BYTES - 8]));
-        let is_sound = offset.checked_add(bytes)? <= durable && durable <= allocated;
-        if !is_whole || !is_sound || allocated > LogOffset::MAX.get() {
+        let last = LastRecord::decode([offset, bytes, crc32c], durable)?;
+        if !is_whole || durable > allocated || allocated > LogOffset::MAX.get() {
             return None;
         }
-        let (bytes, crc32c) = (u32::try_from(bytes).ok()?, u32::try_from(crc32c).ok()?);
-        let last = (bytes > 0).then_some(LastRecord { offset: LogOffset::new(offset), bytes, crc32c });
         let crc_from = Some(crc_from).filter(|from| *from != NONE).map(LogOffset::new);
         Some((
             sequence,

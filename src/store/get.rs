@@ -57,7 +57,7 @@ pub enum GetStatus {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetLimits {
-    /// Number of messages. Default 32.
+    /// Number of messages; an inner batch is as many as it holds. Default 32.
     pub max_messages: usize,
     /// Bytes of their records. Default 256 KiB.
     pub max_bytes: usize,
@@ -225,7 +225,7 @@ impl Shared {
     ) -> Result<GetResult> {
         let mut result = GetResult::empty(GetStatus::NoMatchedMessage, from, queue.range());
         let budget = SCAN_ENTRIES.max(limits.max_messages);
-        let (mut scanned, mut bytes, mut repaired) = (0, 0, false);
+        let (mut scanned, mut taken, mut bytes, mut repaired) = (0, 0, 0, false);
         let mut reader = self.log.reader();
         'entries: while scanned < budget {
             if result.next >= result.range.end {
@@ -251,12 +251,13 @@ impl Shared {
                 break;
             }
             for item in items {
-                let is_full = result.messages.len() >= limits.max_messages.max(1)
+                let is_full = taken + item.count as usize > limits.max_messages
                     || bytes + item.entry.record_bytes as usize > limits.max_bytes;
                 if is_full && !result.messages.is_empty() {
                     break 'entries;
                 }
                 let after = item.queue_offset + u64::from(item.count);
+                result.status = GetStatus::NoMatchedMessage;
                 if filter.accepts_code(item.entry.tags_code) || queue.topic() == SCHEDULE_TOPIC {
                     let fetched = self.fetch(&mut reader, queue, &item);
                     if fetched.is_err() && !result.messages.is_empty() {
@@ -265,12 +266,11 @@ impl Shared {
                     }
                     match fetched? {
                         Fetched::Message(message) if filter.accepts(message.tags().as_deref()) => {
-                            bytes += message.bytes().len();
+                            (taken, bytes) = (taken + item.count as usize, bytes + message.bytes().len());
                             result.messages.push(message);
                         }
                         Fetched::Message(_) => {}
-                        Fetched::Gone if result.messages.is_empty() => result.status = GetStatus::MessageWasRemoving,
-                        Fetched::Gone => {}
+                        Fetched::Gone => result.status = GetStatus::MessageWasRemoving,
                         Fetched::Wrong if repaired => return Err(self.no_record(queue, &item)),
                         Fetched::Wrong => {
                             self.rebuild(queue)?;
@@ -306,8 +306,15 @@ impl Shared {
         let at = crate::LogOffset::new(item.entry.log_offset);
         let message = match self.log.read_with(reader, at) {
             Ok(message) => message,
-            Err(Error::OutOfRange { .. }) if at < self.log.range().start => return Ok(Fetched::Gone),
-            Err(Error::OutOfRange { .. }) => return Ok(Fetched::Wrong),
+            Err(Error::OutOfRange { .. }) => {
+                // A deletion gets to the queues last: until then their first messages are gone as well.
+                let start = self.log.range().start.get();
+                let begins_behind = |first: &QueueItem| first.queue_offset > item.queue_offset;
+                let first = queue.read(QueueOffset::ZERO, 1).unwrap_or_default();
+                let is_going =
+                    first.first().is_some_and(|first| first.entry.log_offset < start || begins_behind(first));
+                return Ok(if at.get() < start && is_going { Fetched::Gone } else { Fetched::Wrong });
+            }
             // No record begins there: the log is damaged, or else the entry is wrong.
             Err(Error::Corrupt(_)) => match self.log.damage_at(at)? {
                 Some(corruption) => return Err(Error::Corrupt(corruption)),
@@ -361,5 +368,44 @@ mod tests {
         let next = QueueOffset::new(SCAN_ENTRIES as u64);
         assert_eq!((got.status, got.messages.len(), got.next), (GetStatus::MessageWasRemoving, 0, next));
         assert_eq!(get(next).status, GetStatus::Found);
+    }
+
+    #[test]
+    fn the_last_message_looked_at_decides_the_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(dir.path()).log_file_bytes(4096).drive(Drive::Manual);
+        let store = MessageStore::open(options).unwrap();
+        for tag in ["a", "b"] {
+            (0..100).for_each(|_| _ = store.put(Message::new("t").tags(tag)).unwrap());
+        }
+        store.flush().unwrap();
+        store.topics().unwrap();
+        let middle = store.queue("t", 0).iter_from(QueueOffset::new(90)).next().unwrap().unwrap().log_offset();
+        store.shared.log.delete_before(middle).unwrap();
+        let get = |from, tag| {
+            let limits = GetLimits { max_messages: 1, ..GetLimits::default() };
+            let got = store.get("t", 0, QueueOffset::new(from), limits, &TagFilter::parse(tag)).unwrap();
+            (got.status, got.next.get())
+        };
+        assert_eq!(get(0, "none"), (GetStatus::NoMatchedMessage, 200));
+        assert_eq!(get(0, "a").0, GetStatus::Found, "those behind the files that went");
+    }
+
+    #[test]
+    fn where_a_queue_has_only_fillers_a_get_goes_on_behind_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(dir.path()).queue_file_entries(8).drive(Drive::Manual);
+        let store = MessageStore::open(options).unwrap();
+        (0..3).for_each(|_| _ = store.put(Message::new("t")).unwrap());
+        store.topics().unwrap();
+        store.shared.queues.get("t", 0).unwrap().skip_to(QueueOffset::new(20), 1 << 20).unwrap();
+        let get = |from| {
+            let got = store.get("t", 0, QueueOffset::new(from), GetLimits::default(), &TagFilter::all()).unwrap();
+            (got.status, got.messages.len(), got.next.get())
+        };
+        assert_eq!(get(0), (GetStatus::Found, 3, 3));
+        assert_eq!(get(3), (GetStatus::OffsetFoundNull, 0, 8), "the next file");
+        assert_eq!(get(17), (GetStatus::OffsetFoundNull, 0, 20), "the end");
+        assert_eq!(get(20).0, GetStatus::OffsetOverflowOne);
     }
 }

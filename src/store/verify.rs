@@ -111,10 +111,13 @@ impl MessageStore {
             return;
         }
         for (topic, queue_id) in &self.report.queues_repaired {
-            report.add(self.queue_dir(topic, *queue_id), 0..0, "the queue's files were not as the log says");
+            let queue = self.shared.queues.get(topic, *queue_id).map(|queue| queue.range()).unwrap_or_default();
+            let (path, range) = (self.queue_dir(topic, *queue_id), queue.start.get()..queue.end.get());
+            report.add(path, range, "some of the queue's entries, or its files, were not as the log says");
         }
         if self.report.index_rebuilt && !self.report.foreign_writer {
-            report.add(root.join("index"), 0..0, "the index files were not those of the last checkpoint");
+            let log = self.report.log.start.get()..self.report.log.end.get();
+            report.add(root.join("index"), log, "the index files were not those of the last checkpoint");
         }
     }
 
