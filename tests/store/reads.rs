@@ -109,7 +109,7 @@ fn inner_batches_fill_batch_queues() {
         assert_eq!(put(count), next);
         next += count;
     }
-    let answer = |got: &GetResult| (got.status, got.messages.len(), got.next.get());
+    let answer = |got: &mqlog::GetResult| (got.status, got.messages.len(), got.next.get());
     // A batch counts as what it holds: of 32 messages there are 11 batches.
     assert_eq!(answer(&get(&store, "b", 0, 0, "*")), (GetStatus::Found, 11, 32));
     assert_eq!(answer(&get(&store, "b", 0, 32, "*")), (GetStatus::Found, counts.len() - 11, next));
