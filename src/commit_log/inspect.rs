@@ -45,8 +45,9 @@ pub(crate) struct Inspection {
     /// Bytes behind the tail that are not zero, up to the last one of them.
     pub(crate) torn: Option<Range<LogOffset>>,
     pub(crate) corruptions: Vec<Corruption>,
-    /// Records that are not as they were written though nothing in their bytes says so: the one below the watermark if it is
-    /// not as described, and such as were cut by a short file.
+    /// Records that are not as they were written though nothing in their bytes says so, now and in earlier openings: the one
+    /// below the watermark if it is not as described, and such as were cut within their properties by a short file, which look
+    /// like others, at least where no record CRC is asked for, when that is filled up with zeros.
     pub(super) changed: Vec<Range<u64>>,
     /// End-of-file blanks with a wrong field.
     pub(crate) blanks: Vec<LogOffset>,
@@ -66,7 +67,7 @@ pub(super) fn inspect(
     format: &StoreFormat,
     visit: &mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
 ) -> Result<Inspection> {
-    let found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
+    let mut found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
     check_frame(&found, known)?;
     let crc_from = known.format.as_ref().and_then(|format| format.record_crc_from);
     // One of the two may be an older copy, from before records without a CRC.
@@ -74,6 +75,7 @@ pub(super) fn inspect(
         Some(watermark) => crc_from.zip(watermark.crc_from).map(|(one, other)| one.max(other)),
         None => crc_from,
     };
+    found.changed.clone_from(&format.damaged);
     let derived = known.derived.as_ref();
     let mut inspector = Inspector {
         watermark: known.watermark,
@@ -85,7 +87,6 @@ pub(super) fn inspect(
         back: WriteBack::default(),
         found,
         is_across: false,
-        changed: format.damaged.clone(),
     };
     inspector.scan()?;
     let mut found = inspector.found;
@@ -139,8 +140,8 @@ impl Inspection {
     }
 
     /// A whole record was met, the last one so far unless it is known to be changed.
-    fn note_last(&mut self, at: u64, record: &RecordView<'_>, changed: &[Range<u64>]) {
-        if changed.iter().all(|changed| !changed.contains(&at)) {
+    fn note_last(&mut self, at: u64, record: &RecordView<'_>) {
+        if self.changed.iter().all(|changed| !changed.contains(&at)) {
             (self.last, self.last_ms) = (Some((at, record.record_bytes())), record.store_ms());
         }
     }
@@ -235,8 +236,6 @@ struct Inspector<'a> {
     found: Inspection,
     /// A whole record goes on behind the watermark.
     is_across: bool,
-    /// What is known not to be as it was written, whatever it looks like.
-    changed: Vec<Range<u64>>,
 }
 
 /// What the scan accepted behind the watermark is written once more, from the memory in which it was checked: its pages
@@ -323,7 +322,7 @@ impl Inspector<'_> {
                 return self.across(at, durable..at + u64::from(record.record_bytes()));
             }
             Found::Record(record) => {
-                self.found.note_last(at, &record, &self.changed);
+                self.found.note_last(at, &record);
                 self.order.note(&record);
                 if at >= self.visit_from {
                     (self.visit)(&record);
@@ -407,18 +406,11 @@ impl Inspector<'_> {
         if let Some(next) = next {
             let lost = file.base() + file.published()..next.min(file_end);
             if self.watermark.is_none() && at < lost.start && !lost.is_empty() {
-                self.note_changed(at..lost.end);
+                self.found.changed.push(at..lost.end);
             }
             self.found.corrupt(at..next, reason);
         }
         Ok(next)
-    }
-
-    /// From now on this counts as damage, whatever it looks like: a record that was cut within its properties and filled up
-    /// with zeros looks like one with others, at least where no record CRC is asked for.
-    fn note_changed(&mut self, range: Range<u64>) {
-        self.found.changed.push(range.clone());
-        self.changed.push(range);
     }
 
     /// Is this an end-of-file blank with one wrong field, with nothing behind it in its file, and the log goes on?
@@ -445,7 +437,7 @@ impl Inspector<'_> {
             let is_blank = cut < lost.start && matches!(self.reader.judge(cut), Found::Blank);
             if cut < lost.start && !is_blank {
                 lost.start = cut;
-                self.note_changed(lost.clone());
+                self.found.changed.push(lost.clone());
             }
             self.found.corrupt(lost, "the file ends before what was durable");
         }
@@ -468,7 +460,7 @@ impl Inspector<'_> {
                 return self.look_back(end);
             }
             self.found.corrupt(place.clone(), "the last durable record is not the one that was written");
-            self.note_changed(place);
+            self.found.changed.push(place);
             return self.look_back(end);
         }
         self.found.last = Some((at, last.bytes));
@@ -519,7 +511,7 @@ impl Inspector<'_> {
                     if next > range.end {
                         return Ok((at, true));
                     }
-                    self.found.note_last(at, &record, &self.changed);
+                    self.found.note_last(at, &record);
                     Some(next)
                 }
                 Found::Blank if self.reader.file().end() > range.end => return Ok((at, true)),

@@ -72,7 +72,7 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::On => Some(found.crc_from.unwrap_or(found.tail)),
         RecordCrc::Off => None,
     };
-    format.damaged.extend(found.changed.iter().cloned());
+    format.damaged.clone_from(&found.changed);
     format.damaged.sort_by_key(|range| (range.start, range.end));
     format.damaged.dedup();
     // What is deleted meanwhile is damaged no more, and appends use the offsets behind the tail anew.
