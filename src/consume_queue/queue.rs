@@ -133,7 +133,8 @@ impl ConsumeQueue {
     /// Opens a queue alone, in a store's `root` folder; its files hold `file_entries` entries each.
     ///
     /// The end is found by reading the files up to the first empty entry; fillers at the front are below the range.
-    /// The cursor stands at the end. Nothing is written.
+    /// The cursor stands at the end. Nothing is written. Nothing keeps another opening of the same queue from appending too;
+    /// then one of them loses entries.
     ///
     /// # Errors
     ///

@@ -209,7 +209,8 @@ impl FlushService {
     /// Dropping the service stops it without flushing. Either way no callback is forgotten.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if this or an earlier flush failed; the service is closed nevertheless.
+    /// [`Error::Poisoned`] if this or an earlier flush failed; the service is closed nevertheless. [`Error::Closed`] if it was
+    /// closed before, and more was appended since.
     pub fn close(&self) -> Result<()> {
         let flushed = self.group.flush(false);
         lock(&self.group.queue).closed = true;

@@ -67,7 +67,8 @@ impl IndexFile {
         Self::make(storage, [path, path], layout, None)
     }
 
-    /// Opens an index file. Its layout is not stored in it: it must be the one that the file was made with.
+    /// Opens an index file. Its layout is not stored in it: it must be the one that the file was made with. Nothing keeps
+    /// another opening of the same file from putting too; then one of them loses entries.
     ///
     /// # Errors
     ///

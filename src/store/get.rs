@@ -36,7 +36,7 @@ pub enum GetStatus {
     OffsetOverflowOne,
     /// The offset is below the first message.
     OffsetTooSmall,
-    /// There is no such queue.
+    /// There is no such queue; RocketMQ, where asking for a queue makes it, says [`NoMessageInQueue`](Self::NoMessageInQueue).
     NoMatchedQueue,
     /// The queue never had a message.
     NoMessageInQueue,

@@ -309,7 +309,8 @@ impl MessageStore {
         Ok(self.shared.used_queues().map(|queue| (queue.topic().to_owned(), queue.queue_id())).collect())
     }
 
-    /// Waits until a queue has the message at `offset`; `false` if the time was over before.
+    /// Waits until a queue has the message at `offset`; `false` if the time was over before. Who waits holds the store: to
+    /// close it from elsewhere, wait in steps.
     ///
     /// # Errors
     /// Those of dispatch, and [`Error::Poisoned`] if the store stopped.

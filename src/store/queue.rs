@@ -88,7 +88,8 @@ impl QueueHandle {
         QueueIter { handle, next, queue: None, reader, items, repaired_at: None, ended: false }
     }
 
-    /// The entries of the queue whose records are in the log, from an offset on.
+    /// The entries of the queue whose records are in the log, from an offset on: of `max` entries looked at those that
+    /// are neither deleted nor known to be damaged, so that fewer are not the end.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be read, and those of dispatch.
