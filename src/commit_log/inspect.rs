@@ -173,10 +173,17 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
             found.empty.push(path);
             continue;
         }
-        let last = found.range().end;
-        if index > 0 && last != base && !stand_in(options, &mut found, last..base, &path)? {
-            found.strays.push(path);
-            continue;
+        if let Some(gap) = gap_before(&found, base, &path) {
+            if !options.salvage {
+                return Err(Error::Corrupt(gap));
+            }
+            let missing = gap.range.clone();
+            found.corruptions.push(gap);
+            if missing.is_empty() {
+                found.strays.push(path);
+                continue;
+            }
+            stand_in(options, &mut found, missing.end)?;
         }
         let wants_open = options.read_only || base + file_bytes > durable;
         let file = if wants_open && open < MOST_OPEN {
@@ -196,30 +203,25 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
     Ok(found)
 }
 
-/// Puts empty files in the place of missing ones, if the log is to be salvaged; else the gap is the end of the opening.
-/// Returns `false` if the file behind the gap has a name that is no place for it.
-fn stand_in(options: &LogOptions, found: &mut Inspection, gap: Range<u64>, path: &Path) -> Result<bool> {
-    let (start, file_bytes) = (gap.start, found.file_bytes);
-    let missing = gap.end.saturating_sub(start) / file_bytes;
-    let is_place = start + missing * file_bytes == gap.end && missing <= MOST_MISSING;
+/// What is missing before a file; nothing if its name is no place for it.
+fn gap_before(found: &Inspection, base: u64, path: &Path) -> Option<Corruption> {
+    let last = if found.files.snapshot().is_empty() { base } else { found.range().end };
+    let is_place = base.is_multiple_of(found.file_bytes) && base - last <= MOST_MISSING * found.file_bytes;
     let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
-    let range = if is_place { gap } else { gap.end..gap.end };
-    let gap = Corruption { path: path.to_path_buf(), range, reason };
-    if !options.salvage {
-        return Err(Error::Corrupt(gap));
-    }
-    if !is_place {
-        found.corruptions.push(gap);
-        return Ok(false);
-    }
+    let range = if is_place { last..base } else { base..base };
+    (!is_place || last != base).then(|| Corruption { path: path.to_path_buf(), range, reason })
+}
+
+/// Puts empty files in the place of those that are missing up to `end`.
+fn stand_in(options: &LogOptions, found: &mut Inspection, end: u64) -> Result<()> {
     create_abort(&options.storage, &options.root)?;
-    for base in (0..missing).map(|number| start + number * file_bytes) {
+    while found.range().end < end {
+        let base = found.range().end;
         let file = options.storage.open(&found.dir.join(log_file_name(base)), OpenMode::Create)?;
-        file.set_len(file_bytes)?;
-        found.push(file, base, file_bytes)?;
+        file.set_len(found.file_bytes)?;
+        found.push(file, base, found.file_bytes)?;
     }
-    found.corruptions.push(gap);
-    Ok(true)
+    Ok(())
 }
 
 /// The scan of one opening.
