@@ -18,7 +18,7 @@ use crate::format::properties::{NAME_END, VALUE_END};
 use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction, encode_blank};
 use crate::mapped_file::{MappedFile, MappedFiles, list_log_files};
 use crate::offset::LogOffset;
-use crate::side::{Derived, StoreFormat, Watermark, create_abort};
+use crate::side::{Derived, LastRecord, StoreFormat, Watermark, create_abort};
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
@@ -68,26 +68,25 @@ pub(super) fn inspect(
     visit: &mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
 ) -> Result<Inspection> {
     let mut found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
-    check_frame(&found, known)?;
+    found.changed.clone_from(&format.damaged);
     let crc_from = known.format.as_ref().and_then(|format| format.record_crc_from);
     // One of the two may be an older copy, from before records without a CRC.
     let crc_from = match &known.watermark {
         Some(watermark) => crc_from.zip(watermark.crc_from).map(|(one, other)| one.max(other)),
         None => crc_from,
     };
-    found.changed.clone_from(&format.damaged);
-    let derived = known.derived.as_ref();
     let mut inspector = Inspector {
-        watermark: known.watermark,
-        visit_from: derived.map_or(0, |derived| derived.log_offset.get()),
-        visit: &mut |record| visit(derived, record),
+        doubted_from: known.watermark.map_or(0, |watermark| watermark.durable.get()),
         writes_back: known.watermark.is_some() && !options.read_only,
+        known,
+        visit,
         reader: Reader::new(Rules { crc_from, checks: Checks::All, mapped_from: 0, piece_bytes: PIECE_BYTES }),
         order: Order::default(),
         back: WriteBack::default(),
         found,
         is_across: false,
     };
+    inspector.check_frame()?;
     inspector.scan()?;
     let mut found = inspector.found;
     // Lowest first, each place once: the watermark's own record may be met twice.
@@ -101,28 +100,6 @@ pub(super) fn inspect(
     });
     found.crc_from = inspector.reader.rules.crc_from;
     Ok(found)
-}
-
-/// Forgets the last frame of queues and index if it is about another life of this log, or about less of it: files that were
-/// deleted may have been put back. Else the log is durable at least as far as it says, and a watermark that says less is an
-/// older copy, or was not written in time.
-fn check_frame(found: &Inspection, known: &mut Known) -> Result<()> {
-    let (log, Some(derived)) = (found.range(), &known.derived) else { return Ok(()) };
-    let last = derived.last.filter(|last| last.offset.get() >= log.start);
-    // Where the watermark says the same, a record that is not as described was damaged.
-    let is_confirmed = known.watermark.is_some_and(|watermark| watermark.last == derived.last)
-        || describe(&found.files, last.map(|last| (last.offset.get(), last.bytes)))? == last;
-    if !is_confirmed || derived.log_offset.get() > log.end || derived.log_start.get() > log.start {
-        known.derived = None;
-        return Ok(());
-    }
-    if let Some(watermark) = &mut known.watermark
-        && watermark.durable < derived.log_offset
-    {
-        let allocated = watermark.allocated.max(derived.log_offset);
-        *watermark = Watermark { durable: derived.log_offset, allocated, last: derived.last, ..*watermark };
-    }
-    Ok(())
 }
 
 impl Inspection {
@@ -226,11 +203,12 @@ fn stand_in(options: &LogOptions, found: &mut Inspection, end: u64) -> Result<()
 
 /// The scan of one opening.
 struct Inspector<'a> {
-    /// What mqlog knows of this log; `None` if somebody else wrote it.
-    watermark: Option<Watermark>,
-    /// Read from here on if that is before the watermark: the caller wants to see these records.
-    visit_from: u64,
-    visit: &'a mut dyn FnMut(&RecordView<'_>),
+    /// What mqlog knows of this log.
+    known: &'a mut Known,
+    /// Sees the records that the last frame of queues and index does not cover.
+    visit: &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
+    /// What asks for record CRCs may be older than the records from here on.
+    doubted_from: u64,
     writes_back: bool,
     reader: Reader,
     order: Order,
@@ -272,8 +250,12 @@ impl WriteBack {
 impl Inspector<'_> {
     fn scan(&mut self) -> Result<()> {
         let log = self.found.range();
-        let start = match self.watermark {
-            Some(known) => self.check_watermark(&known, &log)?.min(self.visit_from).clamp(log.start, log.end),
+        let visit_from = self.known.derived.as_ref().map_or(0, |derived| derived.log_offset.get());
+        let start = match self.known.watermark {
+            Some(known) => {
+                let end = self.check_watermark(&known, &log)?;
+                end.min(visit_from).min(self.doubted_from).clamp(log.start, log.end)
+            }
             None => log.start,
         };
         let mut at = start;
@@ -283,7 +265,7 @@ impl Inspector<'_> {
         self.back.finish()?;
         // The blocks behind the watermark's end were never written, unless the scan went beyond it.
         let is_end = |allocated: &u64| at <= *allocated && !self.is_used_from(*allocated);
-        let allocated = self.watermark.map(|known| known.allocated.get()).filter(is_end);
+        let allocated = self.known.watermark.map(|known| known.allocated.get()).filter(is_end);
         let unused = at..allocated.unwrap_or(log.end).min(log.end);
         let mut written_end = None;
         for_each_piece(&self.found.files, unused, 1 << 20, &mut |at, bytes| {
@@ -307,7 +289,7 @@ impl Inspector<'_> {
             let bytes = file.slice(start..file.published().min(start + most));
             bytes.is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
         };
-        self.found.files.snapshot().iter().any(goes_on)
+        self.found.files.snapshot().iter().filter(|file| file.end() > offset).any(goes_on)
     }
 
     /// Looks at what stands at `at`; returns where to go on, or `None` where the log ends.
@@ -316,7 +298,7 @@ impl Inspector<'_> {
             return Ok(None);
         }
         let file = self.reader.file();
-        let durable = self.watermark.map_or(0, |known| known.durable.get());
+        let durable = self.known.watermark.map_or(0, |known| known.durable.get());
         let (next, bytes) = match self.reader.judge(at) {
             Found::Record(record)
                 if !self.is_across && at < durable && durable < at + u64::from(record.record_bytes()) =>
@@ -326,8 +308,9 @@ impl Inspector<'_> {
             Found::Record(record) => {
                 self.found.note_last(at, &record);
                 self.order.note(&record);
-                if at >= self.visit_from {
-                    (self.visit)(&record);
+                let derived = self.known.derived.as_ref();
+                if derived.is_none_or(|derived| at >= derived.log_offset.get()) {
+                    (self.visit)(derived, &record);
                 }
                 (at + u64::from(record.record_bytes()), record.bytes())
             }
@@ -340,7 +323,7 @@ impl Inspector<'_> {
             Found::Bad(reason) => return if self.lacks_only_crc(at) { self.step(at) } else { self.bad(at, reason) },
         };
         // Is what stands here not known to be durable, and may it be written?
-        let is_unsure = self.watermark.is_some_and(|known| at >= known.durable.get());
+        let is_unsure = self.known.watermark.is_some_and(|known| at >= known.durable.get());
         if self.writes_back && is_unsure && self.found.corruptions.is_empty() {
             self.back.push(file, at, bytes)?;
         }
@@ -365,12 +348,11 @@ impl Inspector<'_> {
         self.step(at)
     }
 
-    /// Was a record that is not known to be below the watermark written without record CRC? Then what asks for one is an
+    /// Was a record that the watermark as it was read does not cover written without record CRC? Then what asks for one is an
     /// older copy, and does so no longer. One that a crash tore is not taken for it: what is missing of its properties
     /// reads as zeros.
     fn lacks_only_crc(&mut self, at: u64) -> bool {
-        let is_above = self.watermark.is_none_or(|known| at >= known.durable.get());
-        let Some(from) = self.reader.rules.crc_from.take_if(|_| is_above) else { return false };
+        let Some(from) = self.reader.rules.crc_from.take_if(|_| at >= self.doubted_from) else { return false };
         let is_whole =
             matches!(self.reader.judge(at), Found::Record(record) if are_whole(record.properties().as_bytes()));
         if !is_whole {
@@ -388,7 +370,7 @@ impl Inspector<'_> {
             return Ok(Some(file_end));
         }
         let files = &self.found.files;
-        let next = match self.watermark.map(|known| known.durable.get()) {
+        let next = match self.known.watermark.map(|known| known.durable.get()) {
             // Nobody says how far the log was durable: what follows decides, unless it is stale.
             None => {
                 let next = self.reader.find(files, at + 1..end, &|record| self.order.may_follow(record))?;
@@ -407,7 +389,7 @@ impl Inspector<'_> {
         };
         if let Some(next) = next {
             let lost = file.base() + file.published()..next.min(file_end);
-            if self.watermark.is_none() && at < lost.start && !lost.is_empty() {
+            if self.known.watermark.is_none() && at < lost.start && !lost.is_empty() {
                 self.found.changed.push(at..lost.end);
             }
             self.found.corrupt(at..next, reason);
@@ -424,6 +406,38 @@ impl Inspector<'_> {
             && self.reader.find(files, at + 1..file_end, &|_| true)?.is_none()
             && self.reader.load(files, file_end)?
             && matches!(self.reader.judge(file_end), Found::Record(_)))
+    }
+
+    /// Forgets the last frame of queues and index if it is about another life of this log, or about less of it: files that
+    /// were deleted may have been put back. Else the log is durable at least as far as it says, and a watermark that says
+    /// less is an older copy, or was not written in time.
+    fn check_frame(&mut self) -> Result<()> {
+        let (log, Some(derived)) = (self.found.range(), &self.known.derived) else { return Ok(()) };
+        let (last, frame_end) = (derived.last, derived.log_offset);
+        let is_in_log = frame_end.get() <= log.end && derived.log_start.get() <= log.start;
+        let below = last.filter(|last| last.offset.get() >= log.start);
+        let is_there = self.is_there(below)?
+            // Where the watermark says the same, a record that is not as described was damaged, or both are another log's.
+            || (self.known.watermark.is_some_and(|watermark| watermark.last == last)
+                && !below.map_or(Ok(false), |last| self.is_misplaced(&last.place()))?);
+        if !is_in_log || !is_there {
+            self.known.derived = None;
+            return Ok(());
+        }
+        if let Some(known) = self.known.watermark.filter(|known| known.durable < frame_end) {
+            if !self.is_there(known.last)? {
+                // Nobody knows where the records begin that it does not cover.
+                (self.doubted_from, self.reader.rules.crc_from) = (frame_end.get(), None);
+            }
+            let allocated = known.allocated.max(frame_end);
+            self.known.watermark = Some(Watermark { durable: frame_end, allocated, last, ..known });
+        }
+        Ok(())
+    }
+
+    /// Is a record what it is said to be?
+    fn is_there(&self, record: Option<LastRecord>) -> Result<bool> {
+        Ok(describe(&self.found.files, record.map(|last| (last.offset.get(), last.bytes)))? == record)
     }
 
     /// The watermark describes the last record below it: if that is not there, the log is not what it was. Returns where
@@ -449,13 +463,13 @@ impl Inspector<'_> {
         }
         let end = durable.min(log.end);
         let Some(last) = known.last else { return self.look_back(end) };
-        let place = last.offset.get()..last.offset.get() + u64::from(last.bytes);
+        let place = last.place();
         let is_there = place.end <= log.end && self.reader.load(&self.found.files, place.start)?;
         if place.start < log.start || !is_there {
             return self.look_back(end);
         }
         let at = place.start;
-        if describe(&self.found.files, Some((at, last.bytes)))? != known.last {
+        if !self.is_there(known.last)? {
             if self.is_misplaced(&place)? {
                 self.found
                     .corrupt(durable..durable, "the last durable record that was written never stood in this log");

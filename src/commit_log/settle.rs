@@ -106,10 +106,10 @@ fn mend(found: &Inspection, options: &LogOptions, side: &SideFolder) -> Result<(
         options.storage.remove_file(path)?;
     }
     let tail = found.tail.get();
-    cut(found, options, side)?;
     for (file, bytes) in &found.long {
         keep_rest(file, *bytes, side)?;
     }
+    cut(found, options, side)?;
     let files = found.files.snapshot();
     for file in files.iter().filter(|file| file.published() < found.file_bytes) {
         let end = file.base() + file.published();

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::queue::{ConsumeQueue, Extent, QueueItem, Rebuild};
+use super::queue::{ConsumeQueue, Extent, Rebuild};
 use crate::error::Result;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
@@ -129,17 +129,20 @@ impl ConsumeQueue {
 
     /// Ends a rebuild: nothing stays behind the last entry appended. Returns whether anything was repaired.
     ///
-    /// A queue that got no entry has no record in the log; it keeps the end that its files have of deleted records, so that
-    /// no offset comes back. Other entries are of records that the log lost, in whose place others will stand.
-    pub(crate) fn finish_rebuild(&self) -> Result<bool> {
+    /// A queue that got no entry has no record in the log. Where a record was deleted, or is damaged for good, which
+    /// `is_kept` tells of its log offset, it keeps the end that its files have, so that no offset comes back. Entries
+    /// behind that are of records that the log lost, in whose place others will stand.
+    pub(crate) fn finish_rebuild(&self, is_kept: &dyn Fn(u64) -> bool) -> Result<bool> {
         let mut writer = lock(&self.writer);
         let Some(rebuild) = &writer.rebuild else { return Ok(false) };
         if !rebuild.started {
-            let (mut found, log_start) = (self.find_extent(u64::MAX)?, rebuild.log_start);
-            let is_deleted = |item: &QueueItem| Ok(item.entry.log_offset < log_start);
-            let lost = self.partition(found.first_entry..found.end_entry, is_deleted)?;
-            if let Some((index, item)) = self.first_real(lost..found.end_entry)? {
-                (found.end_entry, found.next) = (index, item.queue_offset.get());
+            let mut found = self.find_extent(u64::MAX)?;
+            for index in (found.first_entry..found.end_entry).rev() {
+                match self.first_real(index..index + 1)? {
+                    Some((_, item)) if is_kept(item.entry.log_offset) => break,
+                    Some((_, item)) => (found.end_entry, found.next) = (index, item.queue_offset.get()),
+                    None => {}
+                }
             }
             self.replace(Extent { min: found.next, ..found });
         }

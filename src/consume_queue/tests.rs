@@ -158,7 +158,7 @@ fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
     queue.begin_rebuild(LogOffset::MAX)?;
     // The log has no records below its start.
     replay(queue, model, model.min)?;
-    let changed = queue.finish_rebuild()?;
+    let changed = queue.finish_rebuild(&|_| true)?;
     queue.cursor().set(queue.range().end);
     Ok(changed)
 }
@@ -443,7 +443,7 @@ proptest! {
             for entry in entries.iter().skip(raise) {
                 queue.append_batch(entry).unwrap();
             }
-            let changed = queue.finish_rebuild().unwrap();
+            let changed = queue.finish_rebuild(&|_| true).unwrap();
             prop_assert!(lost || !changed);
             prop_assert!(queue.range().end == at(base) || raise >= entries.len());
             prop_assert_eq!(everything(&queue).len(), entries.len().saturating_sub(raise));
@@ -644,7 +644,7 @@ fn a_queue_without_records_keeps_its_end() {
     queue.append(at(0), &run(0..10)).unwrap();
     let again = self::queue(dir.path());
     again.begin_rebuild(LogOffset::MAX).unwrap();
-    assert!(!again.finish_rebuild().unwrap());
+    assert!(!again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(10)..at(10));
     again.append(at(10), &run(10..11)).unwrap();
     assert_eq!(everything(&again), [(10, entry(1000))]);
@@ -675,14 +675,14 @@ fn of_a_queue_without_records_only_what_was_deleted_keeps_its_place() {
         let path = dir.path().join(format!("{folder}/{TOPIC}/0/{:020}", 0));
         let again = open();
         again.begin_rebuild(LogOffset::new(400)).unwrap();
-        assert!(again.finish_rebuild().unwrap());
+        assert!(again.finish_rebuild(&|at| at < 400).unwrap());
         assert_eq!(again.range(), at(4)..at(4));
         let bytes = fs::read(&path).unwrap();
         let entry_bytes = if is_batch { BatchEntry::BYTES } else { QueueEntry::BYTES };
         assert!(bytes[3 * entry_bytes..4 * entry_bytes].iter().any(|byte| *byte != 0));
         assert!(bytes[4 * entry_bytes..].iter().all(|byte| *byte == 0));
         again.begin_rebuild(LogOffset::ZERO).unwrap();
-        assert!(again.finish_rebuild().unwrap());
+        assert!(again.finish_rebuild(&|_| false).unwrap());
         assert_eq!(again.range(), at(0)..at(0));
         assert!(!path.exists());
     }
@@ -696,7 +696,7 @@ fn in_front_of_a_queue_only_deleted_messages_have_entries() {
     let again = queue(dir.path());
     again.begin_rebuild(LogOffset::new(200)).unwrap();
     again.append(at(4), &run(4..6)).unwrap();
-    assert!(again.finish_rebuild().unwrap());
+    assert!(again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(4)..at(6));
     let bytes = fs::read(file(dir.path(), 0)).unwrap();
     let expected =
@@ -717,7 +717,7 @@ fn numbers_beyond_any_queue_are_damage() {
     fs::write(path, bytes).unwrap();
     let again = batch_queue(dir.path());
     again.begin_rebuild(LogOffset::MAX).unwrap();
-    assert!(again.finish_rebuild().unwrap());
+    assert!(again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(2)..at(2));
 
     let dir = tempfile::tempdir().unwrap();
@@ -728,7 +728,7 @@ fn numbers_beyond_any_queue_are_damage() {
     let again = queue(dir.path());
     assert!(again.is_damaged());
     again.begin_rebuild(LogOffset::MAX).unwrap();
-    assert!(again.finish_rebuild().unwrap() && !far.exists());
+    assert!(again.finish_rebuild(&|_| true).unwrap() && !far.exists());
     assert_eq!(again.range(), at(0)..at(0));
 }
 
@@ -871,7 +871,7 @@ fn readers_never_see_half_an_entry() {
             for (index, entries) in entries.chunks(9).enumerate() {
                 queue.append(at(index as u64 * 9), entries).unwrap();
             }
-            queue.finish_rebuild().unwrap();
+            queue.finish_rebuild(&|_| true).unwrap();
         }
         done.store(true, Ordering::Relaxed);
     });
@@ -962,6 +962,6 @@ fn compare_with_rocketmq(
             }
         }
     }
-    assert!(!queue.finish_rebuild().unwrap(), "{end}");
+    assert!(!queue.finish_rebuild(&|_| true).unwrap(), "{end}");
     assert_eq!(queue.read(at(0), usize::MAX).unwrap(), items);
 }

@@ -157,9 +157,12 @@ impl Dispatcher {
             (cursor, _) = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
             progress(cursor)?;
         }
+        // As it is now: a deletion beside this may have taken what the queues had.
+        let log = self.log.range();
+        let is_kept = |at: u64| at < log.start.get() || (at < log.end.get() && self.log.known_damage(at).is_some());
         let mut repaired = Vec::new();
         for queue in compared {
-            if queue.finish_rebuild()? {
+            if queue.finish_rebuild(&is_kept)? {
                 repaired.push(name_of(&queue));
             }
             raise(&queue, queue.range().end);

@@ -2,6 +2,8 @@
 //!
 //! Always: the slot that is not being written is durable and holds the state before; `durable <= allocated`.
 
+use std::ops::Range;
+
 use super::fields::{Fields, push_crc, push_numbers};
 use super::{SideFolder, WATERMARK};
 use crate::disk::{File, OpenMode};
@@ -29,6 +31,11 @@ pub(crate) struct LastRecord {
 }
 
 impl LastRecord {
+    /// The bytes that it takes.
+    pub(crate) fn place(&self) -> Range<u64> {
+        self.offset.get()..self.offset.get() + u64::from(self.bytes)
+    }
+
     /// How `last` is written.
     pub(super) fn encode(last: Option<Self>) -> [u64; 3] {
         last.map_or([0; 3], |last| [last.offset.get(), last.bytes.into(), last.crc32c.into()])

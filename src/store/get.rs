@@ -309,10 +309,11 @@ impl Shared {
             Err(Error::OutOfRange { .. }) => {
                 // A deletion gets to the queues last: until then their first messages are gone as well.
                 let start = self.log.range().start.get();
-                let begins_behind = |first: &QueueItem| first.queue_offset > item.queue_offset;
                 let first = queue.read(QueueOffset::ZERO, 1).unwrap_or_default();
-                let is_going =
-                    first.first().is_some_and(|first| first.entry.log_offset < start || begins_behind(first));
+                let is_going = match first.first() {
+                    Some(first) => first.entry.log_offset < start || first.queue_offset > item.queue_offset,
+                    None => queue.range().start > item.queue_offset,
+                };
                 return Ok(if at.get() < start && is_going { Fetched::Gone } else { Fetched::Wrong });
             }
             // No record begins there: the log is damaged, or else the entry is wrong.
