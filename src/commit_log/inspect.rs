@@ -409,22 +409,19 @@ impl Inspector<'_> {
     }
 
     /// Forgets the last frame of queues and index if it is about another life of this log, or about less of it: files that
-    /// were deleted may have been put back. Else the log is durable at least as far as it says, and a watermark that says
-    /// less is an older copy, or was not written in time.
+    /// were deleted may have been put back. Where its record is there the log is durable at least as far as it says, and a
+    /// watermark that says less is an older copy, or was not written in time.
     fn check_frame(&mut self) -> Result<()> {
         let (log, Some(derived)) = (self.found.range(), &self.known.derived) else { return Ok(()) };
         let (last, frame_end) = (derived.last, derived.log_offset);
         let is_in_log = frame_end.get() <= log.end && derived.log_start.get() <= log.start;
         let below = last.filter(|last| last.offset.get() >= log.start);
-        let is_there = self.is_there(below)?
-            // Where the watermark says the same, a record that is not as described was damaged, or both are another log's.
-            || (self.known.watermark.is_some_and(|watermark| watermark.last == last)
-                && !below.map_or(Ok(false), |last| self.is_misplaced(&last.place()))?);
-        if !is_in_log || !is_there {
+        let is_there = self.is_there(below)?;
+        if !is_in_log || (!is_there && self.is_another(below)?) {
             self.known.derived = None;
             return Ok(());
         }
-        if let Some(known) = self.known.watermark.filter(|known| known.durable < frame_end) {
+        if let Some(known) = self.known.watermark.filter(|known| is_there && known.durable < frame_end) {
             if !self.is_there(known.last)? {
                 // Nobody knows where the records begin that it does not cover.
                 (self.doubted_from, self.reader.rules.crc_from) = (frame_end.get(), None);
@@ -433,6 +430,18 @@ impl Inspector<'_> {
             self.known.watermark = Some(Watermark { durable: frame_end, allocated, last, ..known });
         }
         Ok(())
+    }
+
+    /// Is what stands in the place of a record another one, and not what damage made of it?
+    fn is_another(&mut self, record: Option<LastRecord>) -> Result<bool> {
+        let Some(last) = record else { return Ok(false) };
+        if self.is_misplaced(&last.place())? {
+            return Ok(true);
+        }
+        // One of the same length without CRC: the watermark may know that it was this one.
+        let is_known = self.known.watermark.is_some_and(|watermark| watermark.last == record);
+        let is_loaded = self.reader.load(&self.found.files, last.offset.get())?;
+        Ok(!is_known && is_loaded && matches!(self.reader.judge(last.offset.get()), Found::Record(_)))
     }
 
     /// Is a record what it is said to be?

@@ -92,6 +92,11 @@ impl Reader {
         Self { rules, window: None }
     }
 
+    /// Is the magic number of a record where one that begins at `at` has it?
+    pub(super) fn is_record_like(&self, at: u64) -> bool {
+        self.window.as_ref().is_some_and(|window| window.from(at).get(4..7) == Some(&MAGIC_START))
+    }
+
     /// Has what is looked at next read anew.
     pub(super) fn forget(&mut self) {
         self.window = None;

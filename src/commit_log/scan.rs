@@ -108,11 +108,13 @@ impl CommitLog {
     /// # Panics
     /// Never: what was judged to be a record is one.
     pub fn read(&self, offset: LogOffset) -> Result<MessageView> {
-        let found = self.read_with(&mut self.reader(), offset);
-        match &found {
-            // How far the damage goes says a scan, if it is damage.
-            Err(Error::Corrupt(_)) => self.damage_at(offset)?.map_or(found, |damage| Err(damage.into())),
-            _ => found,
+        let mut reader = self.reader();
+        match self.read_with(&mut reader, offset) {
+            // How far the damage goes says a scan of the file, which is too much for a wrong offset.
+            Err(Error::Corrupt(wrong)) if reader.is_record_like(offset.get()) => {
+                Err(self.damage_at(offset)?.unwrap_or(wrong).into())
+            }
+            found => found,
         }
     }
 
