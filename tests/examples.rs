@@ -340,9 +340,13 @@ fn a_store_that_is_not_there_is_status_2_and_is_not_made() {
     store.put(&orders(1));
     let plain = store.path.with_extension("txt");
     fs::write(&plain, "no store").expect("a file can be made");
-    for command in ["summary", "log", "verify"] {
-        let output = example("inspect").arg(&plain).arg(command).output().expect("inspect runs");
-        assert_eq!((status(&output), output.stdout.len()), (2, 0), "a file is no store: {command}");
+    // A device was taken for an empty store, and what could not be listed in it for a failed output.
+    for path in [plain.as_path(), "/dev/null".as_ref()] {
+        for command in ["summary", "log", "verify"] {
+            let output = example("inspect").arg(path).arg(command).output().expect("inspect runs");
+            assert_eq!((status(&output), output.stdout.len()), (2, 0), "{} is no store: {command}", path.display());
+            assert!(errors(&output).contains("no folder with a store"), "{command}: {}", errors(&output));
+        }
     }
     let unknown = store.inspect(&["msg", "0A00000100002A9F00000000000F0000"]);
     assert_eq!((status(&unknown), unknown.stdout.len()), (2, 0));
@@ -560,6 +564,42 @@ fn a_reader_that_goes_away_is_no_error() {
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("inspect ends");
         assert_eq!((status(&output), errors(&output).as_str()), (0, ""), "{arguments:?}");
+    }
+}
+
+/// Who read only the first lines that `verify` printed learned from its exit status that nothing was damaged.
+#[test]
+fn a_reader_that_goes_away_learns_of_damage_all_the_same() {
+    let store = Store::new();
+    let put = store.put(&orders(500));
+    put.iter().step_by(2).for_each(|put| store.flip(offset(put) + 90));
+    for arguments in [&["verify"][..], &["verify", "--json"]] {
+        let mut child = piped(example("inspect").arg(&store.path).args(arguments));
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("inspect ends");
+        assert_eq!((status(&output), errors(&output).as_str()), (1, ""), "{arguments:?}");
+    }
+}
+
+/// Queues and index know nothing of records that the opening found damaged, and who asked for them heard nothing of the
+/// damage either.
+#[test]
+fn who_asks_for_a_queue_or_a_key_hears_of_damage() {
+    let store = Store::new();
+    let put = store.put(&orders(20));
+    store.flip(offset(&put[7]) + 90);
+    // Everything is looked at.
+    fs::remove_dir_all(store.path.join("mqlog")).expect("the folder can be removed");
+    let damaged = format!("{}..{}", offset(&put[7]), offset(&put[8]));
+    for (arguments, shown) in [(&["queue", "orders", "0"], 19), (&["key", "orders", "o-7"], 0)] {
+        for more in [&[][..], &["--json"]] {
+            let output = store.inspect(&[&arguments[..], more].concat());
+            assert_eq!(status(&output), 0, "only verify judges");
+            assert_eq!(errors(&output).matches(&damaged).count(), 1, "{arguments:?}: {}", errors(&output));
+            if !more.is_empty() {
+                assert_eq!(objects(&output).len(), shown, "{arguments:?}");
+            }
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use mqlog::format::record::{RecordView, place, seal};
 use mqlog::{
-    Appended, Clock, Drive, Error, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, ScanItem,
-    StoreOptions, TagFilter, TimeBound,
+    Appended, Clock, CommitLog, Drive, Error, GetLimits, LogOffset, Message, MessageStore, MessageView, QueueOffset,
+    RecoveryMode, ScanItem, StoreOptions, TagFilter, TimeBound,
 };
 
 use crate::common::{copy_dir, fast_dir};
@@ -111,6 +111,97 @@ fn a_record_that_lost_its_end_stays_damaged() {
             store.close().unwrap();
         }
     }
+}
+
+/// What a short file had cut from a record with record CRC was damage only where the CRC was asked for. A session that asked
+/// for none showed the record as a whole one, with zeros at the end of its last property.
+#[test]
+fn a_record_that_lost_its_end_stays_damaged_where_no_checksum_is_asked_for() {
+    for crc_of_the_salvage in [true, false] {
+        let dir = fast_dir();
+        let options = |crc| StoreOptions::new(dir.path()).log_file_bytes(4096).record_crc(crc);
+        let store = MessageStore::open(options(true)).unwrap();
+        let put = |_| store.put(Message::new("t").property("amount", "1000000").body(b"body")).unwrap();
+        let puts: Vec<_> = (0..40).map(put).collect();
+        store.close().unwrap();
+        // All of the CRC, and some zeros of the amount.
+        shorten(&dir.path().join("commitlog/00000000000000000000"), puts[5].end().get() - 20 - 4);
+        for (crc, recovery) in [
+            (crc_of_the_salvage, RecoveryMode::Salvage),
+            (false, RecoveryMode::Refuse),
+            (false, RecoveryMode::ReadOnly),
+            (false, RecoveryMode::Refuse),
+        ] {
+            let store = MessageStore::open(options(crc).recovery(recovery)).unwrap();
+            let read = store.read(puts[5].log_offset);
+            assert!(matches!(&read, Err(Error::Corrupt(_))), "{recovery:?}: {read:?}");
+            let item = store.scan(LogOffset::ZERO).nth(5).unwrap().unwrap();
+            let damaged = puts[5].log_offset.get()..4096;
+            assert!(matches!(&item, ScanItem::Damaged(damage) if damage.range == damaged), "{recovery:?}: {item:?}");
+            store.close().unwrap();
+        }
+    }
+}
+
+/// Of a store that says nothing of how far its log was durable, as RocketMQ's do, a record without record CRC that a short
+/// file had cut was damage in the session of the salvage only. In all later ones it was a whole record with zeros at the
+/// end of its last property.
+#[test]
+fn a_record_of_another_programs_store_that_lost_its_end_stays_damaged() {
+    for is_foreign in [true, false] {
+        let dir = fast_dir();
+        let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).record_crc(false);
+        let store = MessageStore::open(options()).unwrap();
+        let put = |_| store.put(Message::new("t").property("amount", "1000000").body(b"body")).unwrap();
+        let puts: Vec<_> = (0..60).map(put).collect();
+        store.close().unwrap();
+        fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+        if is_foreign {
+            fs::write(dir.path().join("lock"), b"lock").unwrap();
+        }
+        shorten(&dir.path().join("commitlog/00000000000000000000"), puts[5].end().get() - 5);
+        let whole = puts.iter().filter(|put| put.log_offset.get() >= 4096).count() + 5;
+        for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage, RecoveryMode::Refuse, RecoveryMode::Refuse] {
+            let store = MessageStore::open(options().recovery(recovery)).unwrap();
+            let read = store.read(puts[5].log_offset);
+            let damaged = puts[5].log_offset.get()..4096;
+            assert!(matches!(&read, Err(Error::Corrupt(damage)) if damage.range == damaged), "{recovery:?}: {read:?}");
+            let records = store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_)))).count();
+            assert_eq!(records, whole, "{recovery:?}");
+            store.close().unwrap();
+        }
+    }
+}
+
+/// Who read a damaged record by its place in the log, or by its id, was told of 8 damaged bytes, where everybody else named
+/// the whole range.
+#[test]
+fn damage_has_one_range_however_it_is_met() {
+    let dir = fast_dir();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(64 * 1024);
+    let store = MessageStore::open(options()).unwrap();
+    let puts: Vec<_> = (0..30).map(|_| store.put(Message::new("t").key("k").body(&[7; 100])).unwrap()).collect();
+    let ids: Vec<_> = puts.iter().map(|put| store.read(put.log_offset).unwrap().message_id()).collect();
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    (10..20).for_each(|lost| flip(&path, puts[lost].log_offset.get() + 100));
+    let damaged = puts[10].log_offset.get()..puts[20].log_offset.get();
+    let check = |read: mqlog::Result<MessageView>| {
+        assert!(matches!(&read, Err(Error::Corrupt(damage)) if damage.range == damaged), "{read:?}");
+    };
+    let store = MessageStore::open(options()).unwrap();
+    for lost in 10..20 {
+        check(store.read(puts[lost].log_offset));
+        check(store.read_by_id(&ids[lost]));
+    }
+    store.queue("t", 0).iter_from(QueueOffset::new(10)).take(10).for_each(check);
+    store.query("t", "k", ..).unwrap().skip(10).take(10).for_each(check);
+    store.close().unwrap();
+    check(CommitLog::open(dir.path(), 64 * 1024).unwrap().read(puts[15].log_offset));
+}
+
+fn shorten(path: &Path, bytes: u64) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
 }
 
 fn flip(path: &Path, at: u64) {

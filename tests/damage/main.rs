@@ -18,9 +18,10 @@ mod watched_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use common::{check_content, check_store, copy_file, fast_dir, inner_batch};
-use mqlog::{Message, MessageStore, QueueOffset, RecoveryReport};
+use common::{check_content, check_store, copy_dir, copy_file, fast_dir, inner_batch};
+use mqlog::{Drive, Message, MessageStore, QueueOffset, RecoveryReport};
 use stores::{Base, End, Patient, options};
 
 /// What happens to a file.
@@ -198,6 +199,30 @@ fn each_queue_file_of_a_killed_store_may_be_damaged() {
     });
     println!("{count} damaged queue files of a killed store");
     assert!(count > 30);
+}
+
+/// The files of a killed store that was copied have other times than its checkpoint says. The queues were believed, and the
+/// checkpoint of the close repeated the old times: the opening after a clean stop compared those queues with the log.
+#[test]
+fn a_killed_store_that_was_copied_is_compared_no_later() {
+    let dir = fast_dir();
+    let (root, killed) = (dir.path().join("store"), dir.path().join("killed"));
+    let store = MessageStore::open(options(&root)).unwrap();
+    (0..5).for_each(|_| _ = store.put(Message::new("t")).unwrap());
+    store.close().unwrap();
+    let store = MessageStore::open(options(&root).drive(Drive::Manual)).unwrap();
+    store.put(Message::new("u")).unwrap();
+    store.flush().unwrap();
+    let content = check_content(&store);
+    copy_dir(&root, &killed);
+    let queue = fs::File::options().write(true).open(killed.join("consumequeue/t/0/00000000000000000000")).unwrap();
+    queue.set_times(fs::FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+    let again = MessageStore::open(options(&killed)).unwrap();
+    assert!(!again.recovery_report().clean);
+    again.close().unwrap();
+    let again = MessageStore::open(options(&killed)).unwrap();
+    assert_eq!((again.recovery_report().clean, again.recovery_report().queues_compared), (true, 0));
+    assert!(check_store(&again) == content);
 }
 
 #[test]

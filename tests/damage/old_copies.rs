@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use mqlog::{
-    Drive, Error, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, QueueOffset, RecoveryMode, StoreOptions,
-    TagFilter,
+    Appended, Drive, Error, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, MessageView, QueueOffset,
+    RecoveryMode, ScanItem, StoreOptions, TagFilter,
 };
 
-use crate::common::{check_content, copy_dir, copy_file, fast_dir, files_below};
-use crate::stores::{self, put_inner_batch};
+use crate::common::{Content, check_content, check_store, copy_dir, copy_file, fast_dir, files_below};
+use crate::stores::{self, End, put_inner_batch};
 
 /// Nothing happens beside what a test does.
 fn options(root: &Path) -> StoreOptions {
@@ -249,5 +249,226 @@ fn an_older_watermark_hides_nothing_of_what_came_after_a_loss() {
         let store = MessageStore::open(options()).unwrap();
         assert!(new.iter().all(|put| store.read(put.log_offset).is_ok()), "{before} {after}");
         assert_eq!(store.verify().unwrap().damages, [], "{before} {after}");
+    }
+}
+
+/// Changes one bit of the log, whose first file this is in.
+fn flip(root: &Path, at: u64) {
+    let path = root.join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[at as usize] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn records(store: &MessageStore) -> Vec<MessageView> {
+    let items = store.scan(LogOffset::ZERO).filter_map(|item| match item.unwrap() {
+        ScanItem::Record(record) => Some(record),
+        ScanItem::Blank(_) => None,
+        ScanItem::Damaged(damage) => panic!("{damage}"),
+    });
+    items.collect()
+}
+
+/// An older watermark was believed when it said that there is nothing behind a place in the log's file. Of what was cut
+/// before that place all behind it stayed: it was not kept aside, and came back when the log had grown up to it.
+#[test]
+fn what_was_cut_does_not_come_back_behind_the_blocks_of_an_older_watermark() {
+    let dir = fast_dir();
+    let open = || MessageStore::open(options(dir.path()).log_file_bytes(4 << 20)).unwrap();
+    let put = |store: &MessageStore, body: &[u8]| store.put(Message::new("t").body(&body.repeat(1000))).unwrap();
+    let store = open();
+    let mut puts: Vec<_> = (0..100).map(|_| put(&store, b"old ")).collect();
+    store.flush().unwrap();
+    let older = fs::read(dir.path().join("mqlog/watermark")).unwrap();
+    puts.extend((100..600).map(|_| put(&store, b"old ")));
+    store.close().unwrap();
+    fs::write(dir.path().join("mqlog/watermark"), older).unwrap();
+    // The last frame of queues and index would say how far the log was durable.
+    fs::remove_file(dir.path().join("mqlog/derived")).unwrap();
+    flip(dir.path(), puts[150].log_offset.get() + 200);
+
+    let store = open();
+    assert_eq!(records(&store).len(), 150);
+    assert_eq!(store.recovery_report().torn, Some(puts[150].log_offset..puts[599].end()));
+    let kept: u64 =
+        files_below(&dir.path().join("mqlog/cut")).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert_eq!(kept, puts[599].end() - puts[150].log_offset);
+    // Up to where the blocks of the older watermark ended, and beyond.
+    (0..300).for_each(|_| _ = put(&store, b"new "));
+    store.close().unwrap();
+    let store = open();
+    let found = records(&store);
+    assert_eq!(found.len(), 450);
+    assert!(found[150..].iter().all(|record| record.body().starts_with(b"new ")));
+    assert_eq!(store.verify().unwrap().damages, []);
+}
+
+/// A backup was restored and the store went on differently, when `derived` of its first life came back. It was believed
+/// wherever the log reached as far: messages of the second life were in no queue, the queues had entries for messages
+/// that were never there, and offsets were given out again. Now a frame names the last record below it.
+#[test]
+fn a_checkpoint_of_another_life_of_the_store_counts_as_missing() {
+    for end in [End::Closed, End::Killed] {
+        let dir = fast_dir();
+        let root = dir.path().join("store");
+        let open = |root: &Path| MessageStore::open(options(root)).unwrap();
+        let put = |store: &MessageStore, queue: i32, count: u64| {
+            for number in 0..count {
+                let body = format!("queue {queue}, message {number}").into_bytes();
+                store.put(Message::new("t").queue(queue).key("k").owned_body(body)).unwrap();
+            }
+        };
+        let store = open(&root);
+        put(&store, 0, 10);
+        put(&store, 1, 1);
+        store.close().unwrap();
+        copy_dir(&root, &dir.path().join("backup"));
+        let store = open(&root);
+        put(&store, 1, 10);
+        store.close().unwrap();
+        copy_file(&root.join("mqlog/derived"), &dir.path().join("derived"));
+
+        fs::remove_dir_all(&root).unwrap();
+        copy_dir(&dir.path().join("backup"), &root);
+        let store = open(&root);
+        put(&store, 0, 10);
+        let mut content = check_content(&store);
+        store.flush().unwrap();
+        let patient = killed(&root, dir.path());
+        if end == End::Closed {
+            store.close().unwrap();
+            fs::remove_dir_all(&patient).unwrap();
+            copy_dir(&root, &patient);
+        }
+        copy_file(&dir.path().join("derived"), &patient.join("mqlog/derived"));
+        for _ in 0..2 {
+            let store = open(&patient);
+            assert!(check_store(&store) == content, "{end:?}");
+            assert_eq!(store.put(Message::new("t")).unwrap().queue_offset, QueueOffset::new(content_end(&content)));
+            content = check_content(&store);
+            store.close().unwrap();
+        }
+    }
+}
+
+/// The end of queue 0 of topic `t`.
+fn content_end(content: &Content) -> u64 {
+    content.queues[&("t".to_owned(), 0)].last().map_or(0, |last| last.0 + u64::from(last.1))
+}
+
+/// Where the watermark was lost, `format` alone decided since when records have a CRC. An older copy of it made what a
+/// session without CRC had written look torn, and it was cut; where another session followed, the store was refused.
+#[test]
+fn an_older_format_asks_for_no_checksums_where_the_watermark_is_lost() {
+    for harm in ["removed", "emptied", "zeroed"] {
+        for sessions in [&[false][..], &[false, true]] {
+            let dir = fast_dir();
+            let open = |crc| MessageStore::open(options(dir.path()).record_crc(crc)).unwrap();
+            let session = |crc| {
+                let store = open(crc);
+                put(&store, "t", 10, b"body");
+                store.close().unwrap();
+            };
+            session(true);
+            let older = fs::read(dir.path().join("mqlog/format")).unwrap();
+            sessions.iter().for_each(|crc| session(*crc));
+            let count = 10 + 10 * sessions.len() as u64;
+            fs::write(dir.path().join("mqlog/format"), older).unwrap();
+            let watermark = dir.path().join("mqlog/watermark");
+            match harm {
+                "removed" => fs::remove_file(watermark).unwrap(),
+                "emptied" => fs::write(watermark, "").unwrap(),
+                _ => fs::write(&watermark, vec![0; fs::read(&watermark).unwrap().len()]).unwrap(),
+            }
+            for crc in [false, true] {
+                let store = open(crc);
+                assert_eq!(store.recovery_report().torn, None, "{harm} {sessions:?}");
+                assert_eq!(offsets(&store, "t"), (0..count).collect::<Vec<_>>(), "{harm} {sessions:?}");
+                assert_eq!(store.verify().unwrap().damages, [], "{harm} {sessions:?}");
+                store.close().unwrap();
+            }
+        }
+    }
+}
+
+/// A copy of the watermark from the first of two sessions, put into the store that the second one closed.
+fn with_older_watermark(root: &Path) -> Vec<Appended> {
+    let session = |count| -> Vec<Appended> {
+        let store = MessageStore::open(options(root)).unwrap();
+        let puts = (0..count).map(|_| store.put(Message::new("t").key("k").body(&[7; 100])).unwrap()).collect();
+        store.close().unwrap();
+        puts
+    };
+    let first = session(5);
+    let older = fs::read(root.join("mqlog/watermark")).unwrap();
+    let puts = [first, session(50)].concat();
+    fs::write(root.join("mqlog/watermark"), older).unwrap();
+    puts
+}
+
+#[test]
+fn an_older_watermark_alone_takes_nothing_away() {
+    let dir = fast_dir();
+    with_older_watermark(dir.path());
+    for _ in 0..2 {
+        let store = MessageStore::open(options(dir.path())).unwrap();
+        assert_eq!(store.recovery_report().torn, None);
+        assert_eq!(check_store(&store).records.len(), 55);
+        store.close().unwrap();
+    }
+}
+
+/// A watermark from before the last session was believed against the checkpoint, which knew that the log had been durable
+/// much further. One damaged record between the two had all behind it cut.
+#[test]
+fn behind_an_older_watermark_one_damaged_record_costs_no_other() {
+    let dir = fast_dir();
+    let puts = with_older_watermark(dir.path());
+    flip(dir.path(), puts[10].log_offset.get() + 100);
+    let damaged = puts[10].log_offset.get()..puts[11].log_offset.get();
+    let check = |store: &MessageStore| {
+        assert_eq!(store.recovery_report().torn, None);
+        let items: Vec<_> = store.scan(LogOffset::ZERO).map(Result::unwrap).collect();
+        assert_eq!(items.len(), 55);
+        assert!(matches!(&items[10], ScanItem::Damaged(damage) if damage.range == damaged), "{:?}", items[10]);
+        assert!([&items[..10], &items[11..]].concat().iter().all(|item| matches!(item, ScanItem::Record(_))));
+        assert_eq!(files_below(&dir.path().join("mqlog/cut")), [] as [PathBuf; 0]);
+    };
+    for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage] {
+        let store = MessageStore::open(options(dir.path()).recovery(recovery)).unwrap();
+        check(&store);
+        store.close().unwrap();
+    }
+    check(&MessageStore::open(options(dir.path())).unwrap());
+}
+
+/// A log file that was deleted and then copied back was in the log again, but its messages were in no queue, and `verify`
+/// called that damage at each opening.
+#[test]
+fn a_deleted_log_file_that_is_put_back_is_in_the_queues_again() {
+    for end in [End::Closed, End::Killed] {
+        let dir = fast_dir();
+        let mut root = dir.path().join("store");
+        let store = MessageStore::open(options(&root)).unwrap();
+        for _ in 0..100 {
+            store.put(Message::new("t").key("k").body(&[7; 400])).unwrap();
+            put_inner_batch(&store, 2);
+        }
+        let content = check_content(&store);
+        store.flush().unwrap();
+        let first = fs::read(root.join("commitlog/00000000000000000000")).unwrap();
+        assert!(store.delete_before(LogOffset::new(16 * 1024)).unwrap() == 1);
+        assert!(range(&store, "t").start > 0);
+        match end {
+            End::Closed => store.close().unwrap(),
+            End::Killed => root = killed(&root, dir.path()),
+        }
+        fs::write(root.join("commitlog/00000000000000000000"), first).unwrap();
+        for _ in 0..2 {
+            let store = MessageStore::open(options(&root)).unwrap();
+            assert!(check_store(&store) == content, "{end:?}");
+            store.close().unwrap();
+        }
+        assert_eq!(MessageStore::open(options(&root)).unwrap().recovery_report().queues_compared, 0);
     }
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use mqlog::format::record::seal;
 use mqlog::{
-    CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode, ScanItem,
-    StoreOptions,
+    Clock, CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode,
+    ScanItem, StoreOptions,
 };
 
 use crate::common::{check_store, fast_dir, small};
@@ -52,6 +53,22 @@ fn a_store_is_open_once_for_writing() {
     store.close().unwrap();
     assert!(!is_locked_for_others(dir.path()));
     assert_eq!(check_store(&open(dir.path())).records.len(), 101);
+}
+
+/// For reading only, a file was opened as a store without messages.
+#[test]
+fn a_file_is_no_store() {
+    let dir = fast_dir();
+    let file = dir.path().join("file");
+    fs::write(&file, "no store").unwrap();
+    for path in [file.as_path(), "/dev/null".as_ref()] {
+        for read_only in [true, false] {
+            let error = MessageStore::open(small(path).read_only(read_only)).map(drop).unwrap_err();
+            assert!(matches!(&error, Error::Io { .. }), "{error}");
+            assert!(error.to_string().contains("irectory"), "{error}");
+        }
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"no store");
 }
 
 #[test]
@@ -321,4 +338,71 @@ fn who_is_told_of_an_arrival_may_delete() {
     store.put(Message::new("t")).unwrap();
     store.delete_before(LogOffset::ZERO).unwrap();
     assert_eq!(told.load(Ordering::Relaxed), 2);
+}
+
+/// A clock that stands until it is set.
+#[derive(Debug)]
+struct HandClock(AtomicI64);
+
+impl Clock for HandClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn jumps_of_the_clock_are_counted() {
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+    let dir = fast_dir();
+    let clock = Arc::new(HandClock(AtomicI64::new(10 * HOUR_MS)));
+    let clock_of_store: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+    let store = MessageStore::open(small(dir.path()).clock(clock_of_store)).unwrap();
+    for (now_ms, jumps) in [(10 * HOUR_MS, 0), (10 * HOUR_MS + 5, 0), (12 * HOUR_MS, 1), (12 * HOUR_MS + 5, 1)] {
+        clock.0.store(now_ms, Ordering::Relaxed);
+        store.put(Message::new("t")).unwrap();
+        assert_eq!(store.stats().clock_jumps, jumps, "at {now_ms}");
+    }
+    clock.0.store(2 * HOUR_MS, Ordering::Relaxed);
+    store.put(Message::new("t")).unwrap();
+    assert_eq!(store.stats().clock_jumps, 2, "back");
+}
+
+/// RocketMQ does not look at names: what would be a folder elsewhere gets no queue.
+#[test]
+fn a_record_whose_topic_is_no_folder_is_counted_and_gets_no_queue() {
+    let dir = fast_dir();
+    let store = open(dir.path());
+    let puts = ["xx", "t", "xx"].map(|topic| store.put(Message::new(topic).key("k")).unwrap());
+    store.close().unwrap();
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut log = fs::read(&path).unwrap();
+    for put in [puts[0], puts[2]] {
+        let record = &mut log[put.log_offset.get() as usize..][..put.record_bytes as usize];
+        let topic = record.windows(3).position(|bytes| bytes == b"\x02xx").unwrap() + 1;
+        record[topic..topic + 2].copy_from_slice(b"..");
+        seal(record);
+    }
+    fs::write(path, log).unwrap();
+    for name in ["consumequeue", "index", "mqlog"] {
+        fs::remove_dir_all(dir.path().join(name)).unwrap();
+    }
+    let store = open(dir.path());
+    assert_eq!((store.recovery_report().refused_entries, store.stats().refused_entries), (2, 2));
+    assert_eq!(store.queues().unwrap(), [("t".to_owned(), 0)]);
+    assert_eq!(store.read(puts[2].log_offset).unwrap().topic(), "..");
+}
+
+#[test]
+fn damage_that_dispatch_meets_is_named() {
+    let dir = fast_dir();
+    let store = MessageStore::open(small(dir.path()).drive(Drive::Manual)).unwrap();
+    let puts = [(); 5].map(|()| store.put(Message::new("t")).unwrap());
+    assert_eq!(store.stats().damages, []);
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let log = fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&log, &[9; 4], puts[2].log_offset.get() + 4).unwrap();
+    store.topics().unwrap();
+    let damages = store.stats().damages;
+    assert_eq!(damages.len(), 1);
+    assert_eq!(damages[0].range, puts[2].log_offset.get()..puts[3].log_offset.get());
 }

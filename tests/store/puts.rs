@@ -131,6 +131,25 @@ fn all_fields_come_back() {
     check_store(&store);
 }
 
+/// An IPv4 address in an IPv6 one is stored as IPv4, but the id that the put returned had the address as it was given: no
+/// message has that id.
+#[test]
+fn the_id_that_a_put_returns_is_the_messages() {
+    let dir = fast_dir();
+    let store = open(dir.path());
+    for host in ["[::ffff:1.2.3.4]:80", "[2001:db8::1]:80", "1.2.3.4:80"] {
+        let host = host.parse().unwrap();
+        let message = || Message::new("t").born_host(host).store_host(host);
+        let batch = store.put_batch(&[message(), message()]).unwrap();
+        for put in [vec![store.put(message()).unwrap()], batch].concat() {
+            let read = store.read(put.log_offset).unwrap();
+            assert_eq!(put.message_id(), read.message_id());
+            assert_eq!(store.read_by_id(&put.message_id()).unwrap().log_offset(), put.log_offset);
+        }
+    }
+    check_store(&store);
+}
+
 #[test]
 fn producers_read_their_writes_and_keep_their_order() {
     for flush in [FlushPolicy::Sync, FlushPolicy::async_default()] {
