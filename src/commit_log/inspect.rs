@@ -151,7 +151,7 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
             continue;
         }
         if let Some(gap) = gap_before(&found, base, &path) {
-            if !options.salvage {
+            if !options.salvage || gap.range.end - gap.range.start > MOST_MISSING * file_bytes {
                 return Err(Error::Corrupt(gap));
             }
             let missing = gap.range.clone();
@@ -183,7 +183,7 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
 /// What is missing before a file; nothing if its name is no place for it.
 fn gap_before(found: &Inspection, base: u64, path: &Path) -> Option<Corruption> {
     let last = if found.files.snapshot().is_empty() { base } else { found.range().end };
-    let is_place = base.is_multiple_of(found.file_bytes) && base - last <= MOST_MISSING * found.file_bytes;
+    let is_place = base.is_multiple_of(found.file_bytes);
     let reason = "the log has a gap: a file is missing, or its name is wrong".to_owned();
     let range = if is_place { last..base } else { base..base };
     (!is_place || last != base).then(|| Corruption { path: path.to_path_buf(), range, reason })

@@ -18,7 +18,7 @@ use crate::side::{Derived, LOG_FILE_BYTES, SideFolder, StoreFormat, Watermark, W
 /// RocketMQ's limit for a body.
 pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
-/// No record of RocketMQ's is longer: its body, and header, topic and properties.
+/// At RocketMQ's limits no record is longer: its body, and header, topic and properties.
 pub(super) const MOST_RECORD_BYTES: u32 = MAX_BODY_BYTES as u32 + 64 * 1024;
 
 /// How to open.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 
 use super::{MessageStore, Shared};
 use crate::commit_log::Reader;
@@ -307,14 +307,11 @@ impl Shared {
         let message = match self.log.read_with(reader, at) {
             Ok(message) => message,
             Err(Error::OutOfRange { .. }) => {
-                // A deletion gets to the queues last: until then their first messages are gone as well.
-                let start = self.log.range().start.get();
-                let first = queue.read(QueueOffset::ZERO, 1).unwrap_or_default();
-                let is_going = match first.first() {
-                    Some(first) => first.entry.log_offset < start || first.queue_offset > item.queue_offset,
-                    None => queue.range().start > item.queue_offset,
-                };
-                return Ok(if at.get() < start && is_going { Fetched::Gone } else { Fetched::Wrong });
+                // A deletion gets to the queues after the log; both are asked in the order in which it ends.
+                let is_going = matches!(self.deleting.try_lock(), Err(TryLockError::WouldBlock));
+                let is_gone = is_going || queue.range().start > item.queue_offset;
+                let is_deleted = at < self.log.range().start && is_gone;
+                return Ok(if is_deleted { Fetched::Gone } else { Fetched::Wrong });
             }
             // No record begins there: the log is damaged, or else the entry is wrong.
             Err(Error::Corrupt(_)) => match self.log.damage_at(at)? {
@@ -363,12 +360,30 @@ mod tests {
         let end = store.flush().unwrap();
         store.topics().unwrap();
         // A deletion begins with the log's files; this reader comes before it gets to the queues.
+        let _deleting = crate::progress::lock(&store.shared.deleting);
         store.shared.log.delete_before(end).unwrap();
         let get = |from| store.get("t", 0, from, GetLimits::default(), &TagFilter::all()).unwrap();
         let got = get(QueueOffset::ZERO);
         let next = QueueOffset::new(SCAN_ENTRIES as u64);
         assert_eq!((got.status, got.messages.len(), got.next), (GetStatus::MessageWasRemoving, 0, next));
         assert_eq!(get(next).status, GetStatus::Found);
+    }
+
+    /// A reader that had an entry of the last messages of a queue in hand when they were deleted had the queue built anew.
+    #[test]
+    fn an_entry_of_an_emptied_queue_is_gone_and_not_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(dir.path()).log_file_bytes(4096).drive(Drive::Manual);
+        let store = MessageStore::open(options).unwrap();
+        store.put(Message::new("few")).unwrap();
+        (0..100).for_each(|_| _ = store.put(Message::new("many")).unwrap());
+        let end = store.flush().unwrap();
+        let items = store.queue("few", 0).entries(QueueOffset::ZERO, 1).unwrap();
+        store.delete_before(end).unwrap();
+        let queue = store.shared.queues.get("few", 0).unwrap();
+        assert!(queue.range().is_empty());
+        let fetched = store.shared.fetch(&mut store.shared.log.reader(), &queue, &items[0]).unwrap();
+        assert!(matches!(fetched, Fetched::Gone));
     }
 
     #[test]
@@ -382,6 +397,7 @@ mod tests {
         store.flush().unwrap();
         store.topics().unwrap();
         let middle = store.queue("t", 0).iter_from(QueueOffset::new(90)).next().unwrap().unwrap().log_offset();
+        let _deleting = crate::progress::lock(&store.shared.deleting);
         store.shared.log.delete_before(middle).unwrap();
         let get = |from, tag| {
             let limits = GetLimits { max_messages: 1, ..GetLimits::default() };

@@ -193,8 +193,8 @@ impl MessageStore {
                 match self.shared.fetch(&mut reader, &queue, item) {
                     Ok(Fetched::Message(_)) => entries += 1,
                     // The damage of a record itself was found by the scan.
-                    Ok(Fetched::Gone) | Err(Error::Corrupt(_)) => {}
-                    Ok(Fetched::Wrong) => {
+                    Err(Error::Corrupt(_)) => {}
+                    Ok(Fetched::Gone | Fetched::Wrong) => {
                         let range = item.queue_offset.get()..item.queue_offset.get() + u64::from(item.count);
                         report.add(path.clone(), range, "an entry does not fit its record");
                     }

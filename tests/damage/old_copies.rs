@@ -472,3 +472,115 @@ fn a_deleted_log_file_that_is_put_back_is_in_the_queues_again() {
         assert_eq!(MessageStore::open(options(&root)).unwrap().recovery_report().queues_compared, 0);
     }
 }
+
+/// The last frame of queues and index said more than an older watermark, which was raised to it: what lay between, written by
+/// a session without record CRC, was damage for every reader, since the older copies ask for one.
+#[test]
+fn a_watermark_that_a_frame_raises_asks_for_no_checksums_that_are_not_there() {
+    for with_format in [false, true] {
+        let dir = fast_dir();
+        let root = dir.path().join("store");
+        let session = |crc: bool, count| {
+            let store = MessageStore::open(options(&root).record_crc(crc)).unwrap();
+            put(&store, "t", count, b"body");
+            store.close().unwrap();
+        };
+        session(true, 5);
+        copy_dir(&root.join("mqlog"), &dir.path().join("older"));
+        session(false, 10);
+        session(true, 5);
+        let harmed: &[&str] = if with_format { &["watermark", "format"] } else { &["watermark"] };
+        harmed.iter().for_each(|name| copy_file(&dir.path().join("older").join(name), &root.join("mqlog").join(name)));
+        for _ in 0..2 {
+            let store = MessageStore::open(options(&root)).unwrap();
+            assert_eq!(records(&store).len(), 20);
+            check_store(&store);
+            store.close().unwrap();
+        }
+    }
+}
+
+/// `format`, watermark and last frame were of a life of the store that was not this one. A salvage found that of the
+/// watermark, and believed the frame because the watermark describes the same record.
+#[test]
+fn a_frame_is_not_believed_for_a_watermark_of_the_same_other_life() {
+    let dir = fast_dir();
+    let root = dir.path().join("store");
+    let salvage = || MessageStore::open(options(&root).recovery(RecoveryMode::Salvage)).unwrap();
+    let store = salvage();
+    put(&store, "t", 10, b"");
+    store.close().unwrap();
+    copy_dir(&root, &dir.path().join("backup"));
+    let store = salvage();
+    put(&store, "other", 10, b"longer");
+    store.close().unwrap();
+    copy_dir(&root.join("mqlog"), &dir.path().join("notes"));
+    fs::remove_dir_all(&root).unwrap();
+    copy_dir(&dir.path().join("backup"), &root);
+    let store = salvage();
+    put(&store, "t", 20, b"");
+    let content = check_content(&store);
+    store.close().unwrap();
+    fs::remove_dir_all(root.join("mqlog")).unwrap();
+    copy_dir(&dir.path().join("notes"), &root.join("mqlog"));
+    assert!(matches!(MessageStore::open(options(&root)), Err(Error::Corrupt(_))));
+    let store = salvage();
+    assert!(check_content(&store) == content);
+    assert_eq!(store.put(Message::new("t")).unwrap().queue_offset, QueueOffset::new(30));
+}
+
+/// The record that the last frame names was damaged in a killed store: the frame was taken for one of another log, which
+/// was then scanned as a whole, and refused, and the end of the record's queue was forgotten.
+#[test]
+fn a_damaged_record_that_a_frame_names_costs_only_itself() {
+    let dir = fast_dir();
+    let root = dir.path().join("store");
+    let store = MessageStore::open(options(&root)).unwrap();
+    put(&store, "a", 30, b"");
+    put(&store, "b", 3, b"");
+    let last = records(&store).last().map(|record| record.log_offset().get()).unwrap();
+    store.close().unwrap();
+    let store = MessageStore::open(options(&root)).unwrap();
+    put(&store, "a", 30, b"");
+    store.flush().unwrap();
+    let patient = killed(&root, dir.path());
+    flip(&patient, last + 60);
+    let store = MessageStore::open(options(&patient)).unwrap();
+    assert_eq!(store.recovery_report().queues_compared, 0);
+    let read: Vec<_> = store.queue("b", 0).iter_from(QueueOffset::ZERO).map(|message| message.is_ok()).collect();
+    assert_eq!((read, range(&store, "a"), range(&store, "b")), (vec![true, true, false], 0..60, 0..3));
+}
+
+/// A queue without a message in the log, whose entries are the only ones to say where it ends: it ends behind the last one
+/// that was deleted, or is damaged in the log for good, whatever stands before.
+#[test]
+fn the_last_message_that_was_deleted_or_is_damaged_decides_where_a_queue_ends() {
+    for damaged_log in [false, true] {
+        let dir = fast_dir();
+        let open = || {
+            let options = options(dir.path()).log_file_bytes(4096).recovery(RecoveryMode::Salvage);
+            MessageStore::open(options).unwrap()
+        };
+        let store = open();
+        put(&store, "a", 5, b"");
+        put(&store, "b", 10, b"");
+        let places: Vec<_> = store.queue("b", 0).entries(QueueOffset::ZERO, 10).unwrap();
+        put(&store, "a", 5, b"");
+        if !damaged_log {
+            put(&store, "a", 100, b"");
+            assert!(store.delete_before(store.flush().unwrap()).unwrap() > 0);
+        }
+        store.close().unwrap();
+        fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+        if damaged_log {
+            places.iter().for_each(|item| flip(dir.path(), item.entry.log_offset + 70));
+        } else {
+            let path = dir.path().join("consumequeue/b/0/00000000000000000000");
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[5 * 20 + 4] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+        let store = open();
+        assert_eq!(store.put(Message::new("b")).unwrap().queue_offset.get(), 10, "{damaged_log}");
+    }
+}

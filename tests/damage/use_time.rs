@@ -126,7 +126,7 @@ fn an_entry_that_points_to_what_was_deleted_is_repaired_when_it_is_used() {
             messages.map(|message| message.unwrap().queue_offset().get()).collect()
         },
     ];
-    for read in reads {
+    for (read, is_first) in reads.into_iter().flat_map(|read| [(read, false), (read, true)]) {
         let dir = fast_dir();
         let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).flush(FlushPolicy::Manual);
         let store = MessageStore::open(options()).unwrap();
@@ -136,7 +136,9 @@ fn an_entry_that_points_to_what_was_deleted_is_repaired_when_it_is_used() {
         let start = store.queue("t", 0).range().unwrap().start.get();
         store.close().unwrap();
         assert!((16_384..16_384 + 8192).contains(&puts[50].log_offset.get()), "{:?}", puts[50]);
-        change_at(&dir.path().join("consumequeue/t/0/00000000000000000000"), 50, |entry| entry[6] ^= 0x40);
+        let changed = if is_first { usize::try_from(start).unwrap() } else { 50 };
+        let file = dir.path().join("consumequeue/t/0/00000000000000000000");
+        change_at(&file, changed, |entry| entry[..8].fill(0));
         let store = MessageStore::open(options()).unwrap();
         assert!(store.recovery_report().queues_repaired.is_empty());
         assert_eq!(read(&store), (start..60).collect::<Vec<_>>());
