@@ -142,6 +142,9 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
     // What may be written back has its descriptor from here on; and, where nothing is written, the oldest files, which a
     // writer beside this may delete.
     let (durable, mut open) = (watermark.map_or(u64::MAX, |known| known.durable.get()), 0);
+    // Where most names are no place for a file, it is the length of the files that is wrong.
+    let odd = listed.iter().filter(|(base, _)| !base.is_multiple_of(file_bytes)).count();
+    let are_odd = 2 * odd > listed.len();
     // The first file stays even if it is empty: its name says where the log begins.
     let filled = listed.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
     for (index, (base, bytes)) in listed.into_iter().enumerate() {
@@ -151,7 +154,8 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
             continue;
         }
         if let Some(gap) = gap_before(&found, base, &path) {
-            if !options.salvage || gap.range.end - gap.range.start > MOST_MISSING * file_bytes {
+            let is_far = gap.range.end - gap.range.start > MOST_MISSING * file_bytes;
+            if !options.salvage || is_far || are_odd {
                 return Err(Error::Corrupt(gap));
             }
             let missing = gap.range.clone();

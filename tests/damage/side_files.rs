@@ -367,3 +367,26 @@ fn an_older_format_does_not_ask_for_checksums_that_are_not_there() {
     copy_file(&base.root().join("mqlog/format"), &patient.path("mqlog/format"));
     check_content(&patient.open());
 }
+
+/// A `format` with a right checksum and a wrong length of log files made strays of all of them, and a salvage went on with an
+/// empty log. Where most names are no place for a file, the length is wrong. Found by fuzzing.
+#[test]
+fn a_length_at_which_most_log_files_have_no_place_is_not_believed() {
+    let dir = fast_dir();
+    let options = || StoreOptions::new(dir.path()).log_file_bytes(4096).recovery(RecoveryMode::Salvage);
+    let store = MessageStore::open(options()).unwrap();
+    (0..100).for_each(|_| _ = store.put(Message::new("t").body(&[7; 200])).unwrap());
+    store.close().unwrap();
+    let path = dir.path().join("mqlog/format");
+    let text = fs::read_to_string(&path).unwrap().replace("log_file_bytes 4096", "log_file_bytes 2147483647");
+    let covered = &text[..text.rfind("crc32c ").unwrap()];
+    fs::write(&path, format!("{covered}crc32c {:08x}\n", crc32c::crc32c(covered.as_bytes()))).unwrap();
+    fs::remove_file(dir.path().join("commitlog/00000000000000000000")).unwrap();
+    for _ in 0..2 {
+        let refused = MessageStore::open(options()).map(drop);
+        assert!(matches!(refused, Err(Error::Corrupt(_))), "{refused:?}");
+    }
+    fs::remove_file(path).unwrap();
+    let store = MessageStore::open(options()).unwrap();
+    assert!(store.scan(LogOffset::ZERO).filter(|item| matches!(item, Ok(ScanItem::Record(_)))).count() > 80);
+}
