@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::known::{Known, LogOptions, MOST_RECORD_BYTES};
+use super::known::{Known, LogOptions, MOST_RECORD_BYTES, file_bytes_on_disk};
 use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_piece};
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
@@ -142,9 +142,9 @@ fn list(options: &LogOptions, file_bytes: u64, watermark: Option<&Watermark>) ->
     // What may be written back has its descriptor from here on; and, where nothing is written, the oldest files, which a
     // writer beside this may delete.
     let (durable, mut open) = (watermark.map_or(u64::MAX, |known| known.durable.get()), 0);
-    // Where most names are no place for a file, it is the length of the files that is wrong.
-    let odd = listed.iter().filter(|(base, _)| !base.is_multiple_of(file_bytes)).count();
-    let are_odd = 2 * odd > listed.len();
+    // Where a name is no place for a file, it may be the length of the files that is wrong: their lengths and names tell.
+    let are_odd = listed.iter().any(|(base, _)| !base.is_multiple_of(file_bytes))
+        && file_bytes_on_disk(options)? != Some(file_bytes);
     // The first file stays even if it is empty: its name says where the log begins.
     let filled = listed.iter().rposition(|(_, bytes)| *bytes > 0).map_or(1, |index| index + 1);
     for (index, (base, bytes)) in listed.into_iter().enumerate() {

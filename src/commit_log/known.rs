@@ -71,6 +71,9 @@ pub(super) fn file_bytes_on_disk(options: &LogOptions) -> Result<Option<u64>> {
     let (files, _) = list_log_files(&options.storage, &dir)?;
     if let [(base, bytes)] = files[..] {
         let may_be_short = bytes < options.wanted.log_file_bytes && base.is_multiple_of(options.wanted.log_file_bytes);
+        if !base.is_multiple_of(bytes.max(1)) {
+            return Ok(None);
+        }
         if may_be_short && is_cut(&options.storage.open(&dir.join(log_file_name(base)), OpenMode::Read)?)? {
             return Ok(None);
         }
