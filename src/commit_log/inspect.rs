@@ -396,7 +396,12 @@ impl Inspector<'_> {
             if self.known.watermark.is_none() && at < lost.start && !lost.is_empty() {
                 self.found.changed.push(at..lost.end);
             }
-            self.found.corrupt(at..next, reason);
+            // Below the frame that raised the watermark only the promise of checksums is looked at.
+            let is_passed =
+                self.known.watermark.is_some_and(|known| at < known.durable.get()) && at >= self.doubted_from;
+            if !is_passed {
+                self.found.corrupt(at..next, reason);
+            }
         }
         Ok(next)
     }
@@ -417,11 +422,11 @@ impl Inspector<'_> {
     /// watermark that says less is an older copy, or was not written in time.
     fn check_frame(&mut self) -> Result<()> {
         let (log, Some(derived)) = (self.found.range(), &self.known.derived) else { return Ok(()) };
-        let (last, frame_end) = (derived.last, derived.log_offset);
+        let (last, frame_end, store_ms) = (derived.last, derived.log_offset, derived.store_ms);
         let is_in_log = frame_end.get() <= log.end && derived.log_start.get() <= log.start;
         let below = last.filter(|last| last.offset.get() >= log.start);
         let is_there = self.is_there(below)?;
-        if !is_in_log || (!is_there && self.is_another(below)?) {
+        if !is_in_log || (!is_there && self.is_another(below, store_ms)?) {
             self.known.derived = None;
             return Ok(());
         }
@@ -436,16 +441,13 @@ impl Inspector<'_> {
         Ok(())
     }
 
-    /// Is what stands in the place of a record another one, and not what damage made of it?
-    fn is_another(&mut self, record: Option<LastRecord>) -> Result<bool> {
+    /// Is what stands in the place of the last frame's record another one, and not what damage made of it?
+    fn is_another(&mut self, record: Option<LastRecord>, store_ms: i64) -> Result<bool> {
         let Some(last) = record else { return Ok(false) };
-        if self.is_misplaced(&last.place())? {
-            return Ok(true);
-        }
-        // One of the same length without CRC: the watermark may know that it was this one.
-        let is_known = self.known.watermark.is_some_and(|watermark| watermark.last == record);
-        let is_loaded = self.reader.load(&self.found.files, last.offset.get())?;
-        Ok(!is_known && is_loaded && matches!(self.reader.judge(last.offset.get()), Found::Record(_)))
+        // One of the same length without CRC has its own store time.
+        Ok(self.is_misplaced(&last.place())?
+            || (self.reader.load(&self.found.files, last.offset.get())?
+                && matches!(self.reader.judge(last.offset.get()), Found::Record(record) if record.store_ms() != store_ms)))
     }
 
     /// Is a record what it is said to be?

@@ -73,10 +73,6 @@ pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedL
         RecordCrc::Off => None,
     };
     format.damaged.clone_from(&found.changed);
-    if options.crc == RecordCrc::Off && found.crc_from.is_some() {
-        // That records have a CRC is withdrawn: what only its lack shows would look whole from now on.
-        format.damaged.extend(found.corruptions.iter().map(|damage| damage.range.clone()));
-    }
     format.damaged.sort_by_key(|range| (range.start, range.end));
     format.damaged.dedup();
     // What is deleted meanwhile is damaged no more, and appends use the offsets behind the tail anew.

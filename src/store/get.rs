@@ -337,8 +337,10 @@ impl Shared {
         // Dispatch stands still meanwhile: it must not append to a queue that begins anew.
         let cursor = self.dispatcher.pause()?;
         let selection = Selection { queues: Some([name_of(queue)].into()), index: false };
-        let range = self.log.range().start..cursor.at;
-        self.dispatcher.compare(&selection, range, &mut |_| Ok(())).map(drop)
+        let (range, end) = (self.log.range().start..cursor.at, queue.range().end);
+        self.dispatcher.compare(&selection, range, &mut |_| Ok(()))?;
+        // The log may have lost records since it was opened; their offsets were given out.
+        queue.keep_end(end, cursor.at.get()).map(drop)
     }
 }
 

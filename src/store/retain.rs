@@ -57,16 +57,16 @@ impl MessageStore {
         if covered.as_ref().is_err_and(|error| !error.is_disk_full()) {
             return covered.map(|()| 0);
         }
-        let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()))?;
+        let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()));
+        // Also where a file could not be removed: the log begins behind it all the same.
+        let (start, queues) = (shared.log.range().start, shared.queues.all());
+        queues.iter().try_for_each(|queue| queue.raise_min(start))?;
+        let deleted = deleted?;
         if deleted == 0 {
             covered?;
         } else {
-            let start = shared.log.range().start;
             shared.checkpointer.between(|| {
-                for queue in shared.queues.all() {
-                    queue.raise_min(start)?;
-                    queue.delete_before(queue.range().start)?;
-                }
+                queues.iter().try_for_each(|queue| queue.delete_before(queue.range().start).map(drop))?;
                 shared.index.delete_before(start)
             })?;
             shared.checkpointer.checkpoint()?;
