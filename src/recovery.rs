@@ -242,7 +242,7 @@ fn restore_index(dispatcher: &Dispatcher, derived: &Derived, is_clean: bool) -> 
         return dispatcher.index.matches_states(&derived.index);
     }
     let log = &dispatcher.log;
-    let store_ms = |at: LogOffset| match log.read(at) {
+    let store_ms = |at: LogOffset| match log.read_with(&mut log.reader(), at) {
         Ok(record) => Ok(Some(record.store_ms())),
         Err(Error::OutOfRange { .. } | Error::Corrupt(_)) => Ok(None),
         Err(error) => Err(error),

@@ -71,6 +71,13 @@ impl Store {
         example("inspect").arg(&self.path).args(arguments).output().expect("inspect runs")
     }
 
+    /// Runs `inspect` for somebody who reads nothing of what it prints.
+    fn inspect_unread(&self, arguments: &[&str]) -> Output {
+        let mut child = piped(example("inspect").arg(&self.path).args(arguments));
+        drop(child.stdout.take());
+        child.wait_with_output().expect("inspect ends")
+    }
+
     /// Runs `inspect ... --json` and returns what it printed; nothing may stand on standard error.
     fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.inspect(&[arguments, &["--json"]].concat());
@@ -560,9 +567,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let store = Store::new();
     store.put(&orders(500));
     for arguments in [&["log"][..], &["log", "--json"], &["summary"], &["verify"]] {
-        let mut child = piped(example("inspect").arg(&store.path).args(arguments));
-        drop(child.stdout.take());
-        let output = child.wait_with_output().expect("inspect ends");
+        let output = store.inspect_unread(arguments);
         assert_eq!((status(&output), errors(&output).as_str()), (0, ""), "{arguments:?}");
     }
 }
@@ -574,9 +579,7 @@ fn a_reader_that_goes_away_learns_of_damage_all_the_same() {
     let put = store.put(&orders(500));
     put.iter().step_by(2).for_each(|put| store.flip(offset(put) + 90));
     for arguments in [&["verify"][..], &["verify", "--json"]] {
-        let mut child = piped(example("inspect").arg(&store.path).args(arguments));
-        drop(child.stdout.take());
-        let output = child.wait_with_output().expect("inspect ends");
+        let output = store.inspect_unread(arguments);
         assert_eq!((status(&output), errors(&output).as_str()), (1, ""), "{arguments:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::known::{Known, LogOptions, MOST_RECORD_BYTES, file_bytes_on_disk};
+use super::known::{Known, LogOptions, MOST_RECORD_BYTES, Visit, file_bytes_on_disk};
 use super::read::{Checks, Found, PIECE_BYTES, Reader, Rules, describe, for_each_piece};
 use crate::disk::{File, OpenMode};
 use crate::error::{Corruption, Error, Result};
@@ -18,7 +18,7 @@ use crate::format::properties::{NAME_END, VALUE_END};
 use crate::format::record::{BLANK_BYTES, CrcProperty, RecordView, Transaction, encode_blank};
 use crate::mapped_file::{MappedFile, MappedFiles, list_log_files};
 use crate::offset::LogOffset;
-use crate::side::{Derived, LastRecord, StoreFormat, Watermark, create_abort};
+use crate::side::{LastRecord, StoreFormat, Watermark, create_abort};
 
 /// Records are written back in pieces of about this size.
 const WRITE_BACK_BYTES: usize = 256 * 1024;
@@ -65,7 +65,7 @@ pub(super) fn inspect(
     options: &LogOptions,
     known: &mut Known,
     format: &StoreFormat,
-    visit: &mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
+    visit: Visit<'_>,
 ) -> Result<Inspection> {
     let mut found = list(options, format.log_file_bytes, known.watermark.as_ref())?;
     found.changed.clone_from(&format.damaged);
@@ -209,8 +209,7 @@ fn stand_in(options: &LogOptions, found: &mut Inspection, end: u64) -> Result<()
 struct Inspector<'a> {
     /// What mqlog knows of this log.
     known: &'a mut Known,
-    /// Sees the records that the last frame of queues and index does not cover.
-    visit: &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>),
+    visit: Visit<'a>,
     /// What asks for record CRCs may be older than the records from here on.
     doubted_from: u64,
     writes_back: bool,

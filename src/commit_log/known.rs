@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::disk::{File, OpenMode, Storage};
 use crate::error::Result;
 use crate::format::names::log_file_name;
-use crate::format::record::{RecordCrc, Version};
+use crate::format::record::{RecordCrc, RecordView, Version};
 use crate::mapped_file::list_log_files;
 use crate::side::{Derived, LOG_FILE_BYTES, SideFolder, StoreFormat, Watermark, WatermarkFile};
 
@@ -48,6 +48,9 @@ pub(crate) struct Known {
     pub(crate) watermark: Option<Watermark>,
     pub(crate) derived: Option<Derived>,
 }
+
+/// Sees every whole record that the derived files do not cover, with what these hold.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>);
 
 impl Known {
     pub(super) fn load(side: &SideFolder, ours: bool) -> Result<Self> {

@@ -7,16 +7,16 @@
 use std::io::ErrorKind;
 
 use super::inspect::{Inspection, inspect};
-use super::known::{Known, LogOptions, MAX_BODY_BYTES, file_bytes_on_disk};
+use super::known::{Known, LogOptions, MAX_BODY_BYTES, Visit, file_bytes_on_disk};
 use super::log::CommitLog;
 use super::settle::DEFAULT_HOST;
 use super::unit::{Appended, Buffers, Cursors, Unit, check_batch, light_queues};
 use crate::disk::StoreLock;
 use crate::error::{Error, Result};
-use crate::format::record::{BLANK_BYTES, RecordCrc, RecordView};
+use crate::format::record::{BLANK_BYTES, RecordCrc};
 use crate::message::{Message, MessageLimits};
 use crate::offset::QueueCursor;
-use crate::side::{Derived, DerivedFile, MOST_DAMAGED, SideFolder, StoreFormat, create_abort, lower_checkpoint};
+use crate::side::{DerivedFile, MOST_DAMAGED, SideFolder, StoreFormat, create_abort, lower_checkpoint};
 
 /// An open log, and what opening it found.
 #[derive(Debug)]
@@ -31,9 +31,6 @@ pub(crate) struct OpenedLog {
     /// changes queues, index or log first takes it back.
     pub(crate) is_clean: bool,
 }
-
-/// Sees every whole record that the derived files do not cover, with what these hold.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(Option<&Derived>, &RecordView<'_>);
 
 /// Opens the log of the store in `options.root`.
 pub(crate) fn open_log(options: &LogOptions, visit: Visit<'_>) -> Result<OpenedLog> {

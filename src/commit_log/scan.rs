@@ -123,7 +123,7 @@ impl CommitLog {
         Reader::new(self.shared.rules(Checks::One, SINGLE_BYTES))
     }
 
-    /// As [`read`](Self::read).
+    /// As [`read`](Self::read), but of damage it names the beginning only.
     pub(crate) fn read_with(&self, reader: &mut Reader, offset: LogOffset) -> Result<MessageView> {
         let at = offset.get();
         if !reader.has(at) || offset >= self.shared.progress.written() {

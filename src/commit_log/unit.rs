@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::message_id::OffsetMessageId;
 use crate::format::properties::{DELAY, INNER_BASE, INNER_MULTI_QUEUE_OFFSET, push};
 use crate::format::record::{
-    CRC_PROPERTY_BYTES, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, place,
+    CRC_PROPERTY_BYTES, MAX_PROPERTIES_BYTES, RecordCrc, RecordFields, SysFlag, Transaction, Version, canonical, place,
     settled_from, write_crc_digits,
 };
 use crate::message::Message;
@@ -197,14 +197,13 @@ impl<'m> Unit<'m> {
             born_ms: message.born_ms.unwrap_or(self.encoding.now_ms),
             born_host: message.born_host.unwrap_or(self.encoding.host),
             store_ms: 0,
-            store_host: message.store_host.unwrap_or(self.encoding.host),
+            store_host: canonical(message.store_host.unwrap_or(self.encoding.host)),
             reconsume_times: message.reconsume_times,
             prepared_transaction_offset: message.prepared_transaction_offset,
             body: &message.body,
             topic: message.topic.as_bytes(),
             properties,
-        }
-        .as_stored();
+        };
         fields.encode_unsealed(self.encoding.crc, bytes);
         let record = &bytes[start..];
         let rest_crc = (self.encoding.crc == RecordCrc::On && record.len() >= COMBINE_FROM_BYTES).then(|| {

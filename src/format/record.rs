@@ -206,10 +206,8 @@ impl RecordFields<'_> {
         }
     }
 
-    /// Unwraps IPv4 addresses in IPv6 ones: Java would read them back as IPv4, and the record's length would change. The
-    /// flag gets the host bits that the hosts ask for.
-    pub(crate) fn as_stored(&self) -> Self {
-        let canonical = |host: SocketAddr| SocketAddr::new(host.ip().to_canonical(), host.port());
+    /// The hosts as [`canonical`] says, and the flag with the host bits that they ask for.
+    fn as_stored(&self) -> Self {
         let (born_host, store_host) = (canonical(self.born_host), canonical(self.store_host));
         let sys_flag = self.sys_flag.with(SysFlag::BORN_HOST_V6, born_host.is_ipv6());
         let sys_flag = sys_flag.with(SysFlag::STORE_HOST_V6, store_host.is_ipv6());
@@ -225,6 +223,11 @@ impl RecordFields<'_> {
     fn separator_bytes(&self) -> usize {
         self.properties.last().is_some_and(|last| *last != VALUE_END).into()
     }
+}
+
+/// Unwraps an IPv4 address in an IPv6 one: Java would read it back as IPv4, and the record's length would change.
+pub(crate) fn canonical(host: SocketAddr) -> SocketAddr {
+    SocketAddr::new(host.ip().to_canonical(), host.port())
 }
 
 /// Writes what is known only when the record's place is: its offsets and its store time.

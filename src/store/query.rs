@@ -69,7 +69,7 @@ impl Iterator for Query {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.candidates.next()?.map(|offset| self.log.read(offset)) {
+            match self.candidates.next()?.map(|offset| self.log.read_with(&mut self.log.reader(), offset)) {
                 Ok(Ok(message)) if self.matches(&message) => return Some(Ok(message)),
                 // An entry of a deleted record, or of another key with this hash.
                 Ok(Ok(_) | Err(Error::OutOfRange { .. })) => {}

@@ -110,7 +110,8 @@ impl QueueHandle {
     pub fn offset_by_time(&self, ms: i64, bound: TimeBound) -> Result<QueueOffset> {
         let Some(queue) = self.find()? else { return Ok(QueueOffset::ZERO) };
         let log = &self.shared.log;
-        queue.offset_by_time(ms, bound, |entry: &QueueEntry| match log.read(LogOffset::new(entry.log_offset)) {
+        let read = |entry: &QueueEntry| log.read_with(&mut log.reader(), LogOffset::new(entry.log_offset));
+        queue.offset_by_time(ms, bound, |entry| match read(entry) {
             Ok(message) => Ok(Some(message.store_ms())),
             Err(Error::OutOfRange { offset, .. }) if offset < log.range().start.get() => Ok(None),
             Err(Error::Corrupt(_)) => self.shared.store_ms_behind(LogOffset::new(entry.log_offset)).map(Some),

@@ -58,20 +58,18 @@ impl MessageStore {
             return covered.map(|()| 0);
         }
         let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()));
+        if matches!(deleted, Ok(0)) {
+            return covered.map(|()| 0);
+        }
         // Also where a file could not be removed: the log begins behind it all the same.
         let (start, queues) = (shared.log.range().start, shared.queues.all());
         queues.iter().try_for_each(|queue| queue.raise_min(start))?;
         let deleted = deleted?;
-        if deleted == 0 {
-            covered?;
-        } else {
-            shared.checkpointer.between(|| {
-                queues.iter().try_for_each(|queue| queue.delete_before(queue.range().start).map(drop))?;
-                shared.index.delete_before(start)
-            })?;
-            shared.checkpointer.checkpoint()?;
-        }
-        Ok(deleted)
+        shared.checkpointer.between(|| {
+            queues.iter().try_for_each(|queue| queue.delete_before(queue.range().start).map(drop))?;
+            shared.index.delete_before(start)
+        })?;
+        shared.checkpointer.checkpoint().map(|()| deleted)
     }
 
     /// Deletes whole log files whose records were all stored longer ago than `age`; otherwise as

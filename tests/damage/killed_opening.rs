@@ -10,10 +10,10 @@ use mqlog::disk::OpenMode;
 use mqlog::format::checkpoint::Checkpoint;
 use mqlog::{CommitLog, Drive, LogOffset, Message, MessageStore, ScanItem, StoreOptions};
 
-use crate::Harm;
 use crate::common::{check_content, copy_dir, fast_dir};
 use crate::stores::{Base, End, options};
 use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
+use crate::{Harm, shorten};
 
 /// A disk on which nothing changes any more after so many changes.
 #[derive(Debug)]
@@ -79,8 +79,7 @@ fn a_torn_record_does_not_become_whole_by_an_opening_that_is_killed() {
     let put = |_| store.put(Message::new("t").property("amount", "1000000").body(&[7; 100])).unwrap();
     let puts: Vec<_> = (0..20).map(put).collect();
     copy_dir(&root, &killed);
-    let log = fs::File::options().write(true).open(killed.join("commitlog/00000000000000000000")).unwrap();
-    log.set_len(puts[19].end().get() - 5).unwrap();
+    shorten(&killed.join("commitlog/00000000000000000000"), puts[19].end().get() - 5);
     let patient = dir.path().join("patient");
     let mut killings = 0;
     for changes in 0.. {

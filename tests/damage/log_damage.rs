@@ -18,6 +18,7 @@ use mqlog::{
 
 use crate::common::{copy_dir, fast_dir};
 use crate::stores::options;
+use crate::{flip, shorten};
 
 #[test]
 fn a_damaged_record_is_an_error_for_its_message_and_for_no_other() {
@@ -100,9 +101,7 @@ fn a_record_that_lost_its_end_stays_damaged() {
         copy_dir(&dir.path().join("whole"), &root);
         fs::remove_dir_all(root.join("mqlog")).unwrap();
         fs::write(root.join("lock"), b"else").unwrap();
-        let file = fs::File::options().write(true).open(root.join("commitlog/00000000000000000000")).unwrap();
-        file.set_len((record.bytes().len() - lost) as u64).unwrap();
-        drop(file);
+        shorten(&root.join("commitlog/00000000000000000000"), (record.bytes().len() - lost) as u64);
         for _ in 0..3 {
             let store = MessageStore::open(options(&root)).unwrap();
             let first = store.scan(LogOffset::ZERO).next().unwrap().unwrap();
@@ -198,16 +197,6 @@ fn damage_has_one_range_however_it_is_met() {
     store.query("t", "k", ..).unwrap().skip(10).take(10).for_each(check);
     store.close().unwrap();
     check(CommitLog::open(dir.path(), 64 * 1024).unwrap().read(puts[15].log_offset));
-}
-
-fn shorten(path: &Path, bytes: u64) {
-    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
-}
-
-fn flip(path: &Path, at: u64) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at as usize] ^= 1;
-    fs::write(path, bytes).unwrap();
 }
 
 #[test]
@@ -603,7 +592,7 @@ fn a_record_that_goes_on_in_what_is_lost_is_damaged() {
     store.close().unwrap();
     let lost = puts[5].end().get() - 40;
     let path = dir.path().join("commitlog/00000000000000000000");
-    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(lost).unwrap();
+    shorten(&path, lost);
     for recovery in [RecoveryMode::ReadOnly, RecoveryMode::Salvage, RecoveryMode::Refuse] {
         let store = MessageStore::open(options().recovery(recovery)).unwrap();
         assert!(matches!(store.read(puts[5].log_offset), Err(Error::Corrupt(_))), "{recovery:?}");

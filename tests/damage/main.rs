@@ -53,6 +53,18 @@ const EVERY_HARM: [Harm; 12] = [
     Harm::Flipped(15),
 ];
 
+/// Cuts a file.
+fn shorten(path: &Path, bytes: u64) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+/// Changes one bit of a file.
+fn flip(path: &Path, at: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at as usize] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 impl Harm {
     /// Does it to a file; `false` if it changes nothing.
     fn apply(self, base: &Base, patient: &Patient, name: &Path) -> bool {

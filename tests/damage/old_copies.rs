@@ -11,6 +11,7 @@ use mqlog::{
 
 use crate::common::{Content, check_content, check_store, copy_dir, copy_file, fast_dir, files_below};
 use crate::stores::{self, End, put_inner_batch};
+use crate::{flip, shorten};
 
 /// Nothing happens beside what a test does.
 fn options(root: &Path) -> StoreOptions {
@@ -169,7 +170,7 @@ fn a_kill_after_a_repair_does_not_bring_the_old_checkpoint_back() {
         assert!(store.delete_before(store.flush().unwrap()).unwrap() > 2);
         store.close().unwrap();
         let file = root.join("batchconsumequeue/batches/0/00000000000000000000");
-        fs::File::options().write(true).open(file).unwrap().set_len(cut).unwrap();
+        shorten(&file, cut);
         let store = MessageStore::open(options(&root)).unwrap();
         assert_eq!(offsets(&store, "batches"), [5, 7]);
         put_inner_batch(&store, 4);
@@ -252,12 +253,9 @@ fn an_older_watermark_hides_nothing_of_what_came_after_a_loss() {
     }
 }
 
-/// Changes one bit of the log, whose first file this is in.
-fn flip(root: &Path, at: u64) {
-    let path = root.join("commitlog/00000000000000000000");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[at as usize] ^= 1;
-    fs::write(path, bytes).unwrap();
+/// The log file that has the places up to the length of a file.
+fn first_file(root: &Path) -> PathBuf {
+    root.join("commitlog/00000000000000000000")
 }
 
 fn records(store: &MessageStore) -> Vec<MessageView> {
@@ -285,7 +283,7 @@ fn what_was_cut_does_not_come_back_behind_the_blocks_of_an_older_watermark() {
     fs::write(dir.path().join("mqlog/watermark"), older).unwrap();
     // The last frame of queues and index would say how far the log was durable.
     fs::remove_file(dir.path().join("mqlog/derived")).unwrap();
-    flip(dir.path(), puts[150].log_offset.get() + 200);
+    flip(&first_file(dir.path()), puts[150].log_offset.get() + 200);
 
     let store = open();
     assert_eq!(records(&store).len(), 150);
@@ -424,7 +422,7 @@ fn an_older_watermark_alone_takes_nothing_away() {
 fn behind_an_older_watermark_one_damaged_record_costs_no_other() {
     let dir = fast_dir();
     let puts = with_older_watermark(dir.path());
-    flip(dir.path(), puts[10].log_offset.get() + 100);
+    flip(&first_file(dir.path()), puts[10].log_offset.get() + 100);
     let damaged = puts[10].log_offset.get()..puts[11].log_offset.get();
     let check = |store: &MessageStore| {
         assert_eq!(store.recovery_report().torn, None);
@@ -552,7 +550,7 @@ fn a_damaged_record_that_a_frame_names(crc: bool) {
     store.flush().unwrap();
     let patient = killed(&root, dir.path());
     // Without record CRC nothing but the queue knows that the record had another queue offset.
-    flip(&patient, last + 27);
+    flip(&first_file(&patient), last + 27);
     let store = MessageStore::open(options(&patient)).unwrap();
     assert_eq!(store.recovery_report().queues_compared, 0);
     let read: Vec<_> = store.queue("b", 0).iter_from(QueueOffset::ZERO).map(|message| message.is_ok()).collect();
@@ -583,7 +581,7 @@ fn the_last_message_that_was_deleted_or_is_damaged_decides_where_a_queue_ends() 
         store.close().unwrap();
         fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
         if damaged_log {
-            places.iter().for_each(|item| flip(dir.path(), item.entry.log_offset + 70));
+            places.iter().for_each(|item| flip(&first_file(dir.path()), item.entry.log_offset + 70));
         } else {
             let path = dir.path().join("consumequeue/b/0/00000000000000000000");
             let mut bytes = fs::read(&path).unwrap();

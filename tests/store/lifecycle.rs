@@ -10,12 +10,12 @@ use std::{env, fs, thread};
 
 use mqlog::format::record::seal;
 use mqlog::{
-    Clock, CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode,
-    ScanItem, StoreOptions,
+    CommitLog, Drive, Error, FlushPolicy, GetStatus, LogOffset, Message, MessageStore, QueueOffset, ReadMode, ScanItem,
+    StoreOptions,
 };
 
 use crate::common::{check_store, fast_dir, small};
-use crate::{get, open, put_many};
+use crate::{HandClock, get, open, put_many};
 
 const ROOT: &str = "MQLOG_LOCK_ROOT";
 
@@ -340,23 +340,12 @@ fn who_is_told_of_an_arrival_may_delete() {
     assert_eq!(told.load(Ordering::Relaxed), 2);
 }
 
-/// A clock that stands until it is set.
-#[derive(Debug)]
-struct HandClock(AtomicI64);
-
-impl Clock for HandClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 #[test]
 fn jumps_of_the_clock_are_counted() {
     const HOUR_MS: i64 = 60 * 60 * 1000;
     let dir = fast_dir();
-    let clock = Arc::new(HandClock(AtomicI64::new(10 * HOUR_MS)));
-    let clock_of_store: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-    let store = MessageStore::open(small(dir.path()).clock(clock_of_store)).unwrap();
+    let clock = HandClock(Arc::new(AtomicI64::new(10 * HOUR_MS)));
+    let store = MessageStore::open(small(dir.path()).clock(Arc::new(clock.clone()))).unwrap();
     for (now_ms, jumps) in [(10 * HOUR_MS, 0), (10 * HOUR_MS + 5, 0), (12 * HOUR_MS, 1), (12 * HOUR_MS + 5, 1)] {
         clock.0.store(now_ms, Ordering::Relaxed);
         store.put(Message::new("t")).unwrap();

@@ -14,8 +14,20 @@ mod reads;
 mod watched_disk;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use mqlog::{GetLimits, GetResult, Message, MessageStore, QueueOffset, TagFilter};
+use mqlog::{Clock, GetLimits, GetResult, Message, MessageStore, QueueOffset, TagFilter};
+
+/// A clock that stands until it is set.
+#[derive(Debug, Clone)]
+struct HandClock(Arc<AtomicI64>);
+
+impl Clock for HandClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 fn open(root: &Path) -> MessageStore {
     MessageStore::open(common::small(root)).unwrap()

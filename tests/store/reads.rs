@@ -8,20 +8,10 @@ use std::time::{Duration, Instant};
 
 use mqlog::format::queue_entry::BatchEntry;
 use mqlog::format::record::SysFlag;
-use mqlog::{Clock, Error, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
+use mqlog::{Error, GetLimits, GetStatus, LogOffset, Message, MessageStore, QueueOffset, TagFilter, TimeBound};
 
 use crate::common::{check_store, fast_dir, inner_batch, small};
-use crate::{bodies, get, open, put_many};
-
-/// A clock that stands until it is set.
-#[derive(Debug, Clone)]
-struct HandClock(Arc<AtomicI64>);
-
-impl Clock for HandClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
+use crate::{HandClock, bodies, get, open, put_many};
 
 #[test]
 fn every_status_of_rocketmq() {
