@@ -338,12 +338,7 @@ impl Inspector<'_> {
         let (files, end) = (&self.found.files, self.found.range().end);
         let goes_on = self.reader.load(files, rest.start)?
             && matches!(self.reader.judge(rest.start), Found::Record(_) | Found::Blank);
-        let mut is_zero = true;
-        for_each_piece(files, rest.clone(), 1 << 20, &mut |_, bytes| {
-            is_zero &= bytes.iter().all(|byte| *byte == 0);
-            Ok(())
-        })?;
-        if goes_on || (is_zero && self.reader.find(files, rest.end..end, &|_| true)?.is_none()) {
+        if goes_on || (is_zero(files, rest.clone())? && self.reader.find(files, rest.end..end, &|_| true)?.is_none()) {
             return self.bad(at, "the record goes on behind what was durable, where it was cut".to_owned());
         }
         self.found.corrupt(rest.start..rest.start, "what was durable does not end with a record");
@@ -417,8 +412,8 @@ impl Inspector<'_> {
     }
 
     /// Forgets the last frame of queues and index if it is about another life of this log, or about less of it: files that
-    /// were deleted may have been put back. Where its record is there the log is durable at least as far as it says, and a
-    /// watermark that says less is an older copy, or was not written in time.
+    /// were deleted may have been put back. Where its record is there, or what damage made of it, the log is durable at least
+    /// as far as it says, and a watermark that says less is an older copy, or was not written in time.
     fn check_frame(&mut self) -> Result<()> {
         let (log, Some(derived)) = (self.found.range(), &self.known.derived) else { return Ok(()) };
         let (last, frame_end, store_ms) = (derived.last, derived.log_offset, derived.store_ms);
@@ -429,7 +424,9 @@ impl Inspector<'_> {
             self.known.derived = None;
             return Ok(());
         }
-        if let Some(known) = self.known.watermark.filter(|known| is_there && known.durable < frame_end) {
+        // A record that is damaged now was durable all the same; one that was cut is zero.
+        let was_there = is_there || below.map_or(Ok(false), |last| is_zero(&self.found.files, last.place()).map(|is| !is))?;
+        if let Some(known) = self.known.watermark.filter(|known| was_there && known.durable < frame_end) {
             if !self.is_there(known.last)? {
                 // Nobody knows where the records begin that it does not cover.
                 (self.doubted_from, self.reader.rules.crc_from) = (frame_end.get(), None);
@@ -553,6 +550,15 @@ impl Inspector<'_> {
         }
         Ok((at, false))
     }
+}
+
+fn is_zero(files: &MappedFiles, range: Range<u64>) -> Result<bool> {
+    let mut is_zero = true;
+    for_each_piece(files, range, 1 << 20, &mut |_, bytes| {
+        is_zero &= bytes.iter().all(|byte| *byte == 0);
+        Ok(())
+    })?;
+    Ok(is_zero)
 }
 
 /// Are these properties as somebody wrote them: text, in which each has its value?

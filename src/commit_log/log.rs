@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, TryLockError, Weak};
 use std::thread;
 
@@ -69,8 +70,8 @@ pub(super) struct Shared {
     pub(super) read_mode: ReadMode,
     /// What opening found damaged, lowest first: nothing in there is a record, whatever it looks like.
     pub(super) damaged: Vec<Corruption>,
-    /// The damage of files in which readers met some, by the files' first offset, the last one first.
-    pub(super) met: Mutex<Vec<(u64, Vec<Corruption>)>>,
+    /// The damage of files in which readers looked for some, by what they looked through, the last one first.
+    pub(super) met: Mutex<Vec<(Range<u64>, Vec<Corruption>)>>,
     pub(super) crc: RecordCrc,
     /// Appends go through a group buffer and positioned writes.
     pub(super) grouped: bool,
@@ -100,7 +101,7 @@ pub struct CommitLog {
 impl CommitLog {
     /// The log's lowest and highest offset: what may be read now.
     #[must_use]
-    pub fn range(&self) -> std::ops::Range<LogOffset> {
+    pub fn range(&self) -> Range<LogOffset> {
         let end = self.shared.progress.written();
         let start = self.shared.files.snapshot().first().map_or(end, |file| LogOffset::new(file.base()));
         start.min(end)..end

@@ -112,7 +112,9 @@ impl CommitLog {
         match self.read_with(&mut reader, offset) {
             // How far the damage goes says a scan of the file, which is too much for a wrong offset.
             Err(Error::Corrupt(wrong)) if reader.is_record_like(offset.get()) => {
-                Err(self.damage_at(offset)?.unwrap_or(wrong).into())
+                // Nor is it done each time for an offset that only looks like a record's.
+                let damage = self.met_at(offset).map_or_else(|| self.find_damage(offset), Ok)?;
+                Err(damage.unwrap_or(wrong).into())
             }
             found => found,
         }
@@ -173,12 +175,17 @@ impl CommitLog {
 
     /// The damage that has the byte at an offset: found by a scan of its file, which always begins with a record.
     pub(crate) fn damage_at(&self, at: LogOffset) -> Result<Option<Corruption>> {
+        self.met_at(at).flatten().map_or_else(|| self.find_damage(at), |known| Ok(Some(known)))
+    }
+
+    /// What is remembered of the damage at an offset, or of there having been none; `None` if nothing is.
+    fn met_at(&self, at: LogOffset) -> Option<Option<Corruption>> {
+        let met = self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.iter().find(|(scanned, _)| scanned.contains(&at.get())).map(|(_, damages)| holding(damages, at))
+    }
+
+    fn find_damage(&self, at: LogOffset) -> Result<Option<Corruption>> {
         let Some(file) = self.shared.files.find(at.get()) else { return Ok(None) };
-        let met = || self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = met().iter().find(|(base, _)| *base == file.base()).and_then(|(_, damages)| holding(damages, at));
-        if known.is_some() {
-            return Ok(known);
-        }
         // Each other damage of the file will be asked for as well.
         let mut reader = Reader::new(self.shared.rules(Checks::All, PIECE_BYTES));
         let (mut next, mut damages) = (file.base(), Vec::new());
@@ -192,9 +199,9 @@ impl CommitLog {
             next = behind;
         }
         let found = holding(&damages, at);
-        let mut met = met();
-        met.retain(|(base, _)| *base != file.base());
-        met.insert(0, (file.base(), damages));
+        let mut met = self.shared.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|(scanned, _)| scanned.start != file.base());
+        met.insert(0, (file.base()..next, damages));
         met.truncate(MOST_MET);
         Ok(found)
     }

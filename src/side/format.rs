@@ -118,12 +118,12 @@ impl StoreFormat {
         let bytes = |count: u32, each: usize| u64::from(count) * each as u64;
         let (queue, batch) = (self.queue_file_entries, self.batch_queue_file_entries);
         let (slots, entries) = (self.index_slots, self.index_entries);
-        let index_bytes = IndexLayout { slots, entries }.file_bytes();
+        let index_bytes = |entries| IndexLayout { slots, entries }.file_bytes();
         for (option, value, least, file_bytes) in [
             ("queue_file_entries", queue, 1, bytes(queue, QueueEntry::BYTES)),
             ("batch_queue_file_entries", batch, 1, bytes(batch, BatchEntry::BYTES)),
-            ("index_slots", slots, 1, index_bytes),
-            ("index_entries", entries, 2, index_bytes),
+            ("index_slots", slots, 1, index_bytes(2)),
+            ("index_entries", entries, 2, index_bytes(entries)),
         ] {
             let reason = match value {
                 _ if value < least => format!("{value} is less than {least}"),

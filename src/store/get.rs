@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 
 use super::{MessageStore, Shared};
 use crate::commit_log::Reader;
@@ -308,8 +308,7 @@ impl Shared {
             Ok(message) => message,
             Err(Error::OutOfRange { .. }) => {
                 // A deletion gets to the queues after the log; both are asked in the order in which it ends.
-                let is_going = matches!(self.deleting.try_lock(), Err(TryLockError::WouldBlock));
-                let is_gone = is_going || queue.range().start > item.queue_offset;
+                let is_gone = self.is_going.load(Ordering::Acquire) || queue.range().start > item.queue_offset;
                 let is_deleted = at < self.log.range().start && is_gone;
                 return Ok(if is_deleted { Fetched::Gone } else { Fetched::Wrong });
             }
@@ -350,6 +349,7 @@ mod tests {
     use crate::drive::Drive;
     use crate::message::Message;
     use crate::options::StoreOptions;
+    use crate::progress::lock;
 
     #[test]
     fn messages_whose_files_have_just_gone_are_being_removed() {
@@ -362,7 +362,7 @@ mod tests {
         let end = store.flush().unwrap();
         store.topics().unwrap();
         // A deletion begins with the log's files; this reader comes before it gets to the queues.
-        let _deleting = crate::progress::lock(&store.shared.deleting);
+        store.shared.is_going.store(true, Ordering::Release);
         store.shared.log.delete_before(end).unwrap();
         let get = |from| store.get("t", 0, from, GetLimits::default(), &TagFilter::all()).unwrap();
         let got = get(QueueOffset::ZERO);
@@ -388,6 +388,22 @@ mod tests {
         assert!(matches!(fetched, Fetched::Gone));
     }
 
+    /// An entry that points to where the log was before a deletion counted as deleted while somebody verified the store.
+    #[test]
+    fn a_wrong_entry_is_not_gone_because_nothing_may_be_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(dir.path()).log_file_bytes(4096).drive(Drive::Manual);
+        let store = MessageStore::open(options).unwrap();
+        (0..100).for_each(|_| _ = store.put(Message::new("t")).unwrap());
+        assert!(store.delete_before(store.flush().unwrap()).unwrap() > 0);
+        let queue = store.shared.queues.get("t", 0).unwrap();
+        let mut item = queue.read(queue.range().start, 1).unwrap()[0].clone();
+        item.entry.log_offset = 0;
+        let _verifying = lock(&store.shared.deleting);
+        let fetched = store.shared.fetch(&mut store.shared.log.reader(), &queue, &item).unwrap();
+        assert!(matches!(fetched, Fetched::Wrong));
+    }
+
     #[test]
     fn the_last_message_looked_at_decides_the_status() {
         let dir = tempfile::tempdir().unwrap();
@@ -399,7 +415,7 @@ mod tests {
         store.flush().unwrap();
         store.topics().unwrap();
         let middle = store.queue("t", 0).iter_from(QueueOffset::new(90)).next().unwrap().unwrap().log_offset();
-        let _deleting = crate::progress::lock(&store.shared.deleting);
+        store.shared.is_going.store(true, Ordering::Release);
         store.shared.log.delete_before(middle).unwrap();
         let get = |from, tag| {
             let limits = GetLimits { max_messages: 1, ..GetLimits::default() };

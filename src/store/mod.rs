@@ -108,6 +108,8 @@ struct Shared {
     rebuilt: AtomicU64,
     /// Held by whoever deletes, and by whoever must see nothing go.
     deleting: Mutex<()>,
+    /// Log files have gone, and the queues' entries of their records not yet.
+    is_going: AtomicBool,
     closed: AtomicBool,
 }
 

@@ -215,6 +215,7 @@ fn build(
         tasks,
         rebuilt: AtomicU64::new(0),
         deleting: Mutex::default(),
+        is_going: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     });
     let store = MessageStore { shared, report };

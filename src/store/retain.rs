@@ -57,17 +57,17 @@ impl MessageStore {
         if covered.as_ref().is_err_and(|error| !error.is_disk_full()) {
             return covered.map(|()| 0);
         }
-        let deleted = shared.log.delete_before(offset.min(shared.checkpointer.covered()));
-        if matches!(deleted, Ok(0)) {
+        shared.is_going.store(true, Ordering::Release);
+        let deleted = shared.delete_from_log(offset.min(shared.checkpointer.covered()));
+        shared.is_going.store(false, Ordering::Release);
+        let deleted = deleted?;
+        if deleted == 0 {
             return covered.map(|()| 0);
         }
-        // Also where a file could not be removed: the log begins behind it all the same.
-        let (start, queues) = (shared.log.range().start, shared.queues.all());
-        queues.iter().try_for_each(|queue| queue.raise_min(start))?;
-        let deleted = deleted?;
         shared.checkpointer.between(|| {
+            let queues = shared.queues.all();
             queues.iter().try_for_each(|queue| queue.delete_before(queue.range().start).map(drop))?;
-            shared.index.delete_before(start)
+            shared.index.delete_before(shared.log.range().start)
         })?;
         shared.checkpointer.checkpoint().map(|()| deleted)
     }
@@ -120,6 +120,17 @@ impl Drop for MessageStore {
 }
 
 impl Shared {
+    /// Deletes log files, and has the queues begin behind them.
+    fn delete_from_log(&self, offset: LogOffset) -> Result<u64> {
+        let deleted = self.log.delete_before(offset);
+        if !matches!(deleted, Ok(0)) {
+            // Also where a file could not be removed: the log begins behind it all the same.
+            let start = self.log.range().start;
+            self.queues.all().iter().try_for_each(|queue| queue.raise_min(start))?;
+        }
+        deleted
+    }
+
     fn close(&self) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) || self.read_only {
             return Ok(());

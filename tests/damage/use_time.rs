@@ -107,7 +107,7 @@ fn verify_names_a_damaged_entry() {
 }
 
 /// Old files of the log had been deleted, and an entry whose log offset lost a bit pointed to where they had been. Its message
-/// counted as one that had just been deleted, and was skipped without a word.
+/// counted as one that had just been deleted, and was skipped without a word; then only beside somebody who verified.
 #[test]
 fn an_entry_that_points_to_what_was_deleted_is_repaired_when_it_is_used() {
     let reads: [fn(&MessageStore) -> Vec<u64>; 2] = [

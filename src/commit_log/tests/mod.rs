@@ -380,6 +380,26 @@ fn reading_where_no_record_begins_is_an_error() {
     }
 }
 
+/// Whoever may read by offset could put a body of magic numbers and ask for places in it: each had the whole file scanned.
+#[test]
+fn a_file_is_not_scanned_again_for_what_only_looks_like_a_record() {
+    let kit = Kit::new(16 * 1024, false);
+    let opened = kit.open();
+    let cursor = cursor(0);
+    let put = put(&opened.log, &cursor, &0xDAA3_20A7_u32.to_be_bytes().repeat(1000));
+    let scans = || opened.log.shared.met.lock().unwrap().clone();
+    assert_eq!(scans(), []);
+    let places: Vec<_> = (put.log_offset.get() + 1..put.end().get()).collect();
+    let are_refused = || places.iter().all(|at| opened.log.read(LogOffset::new(*at)).is_err());
+    assert!(are_refused());
+    assert_eq!(scans(), [(0..put.end().get(), Vec::new())]);
+    // What a second scan would find.
+    kit.flip(put.log_offset.get() + 200, 1);
+    assert!(are_refused());
+    assert_eq!(scans(), [(0..put.end().get(), Vec::new())]);
+    assert!(opened.log.damage_at(put.log_offset).unwrap().is_some(), "a queue's entry says that a record was there");
+}
+
 #[test]
 fn deleting_removes_whole_files_and_leaves_what_readers_hold() {
     for grouped in BOTH {
