@@ -216,6 +216,12 @@ impl<'a> Message<'a> {
             let reason = format!("{name:?} cannot name a folder: it is empty, a path, or has more than 255 bytes");
             return check_that(properties::INNER_MULTI_DISPATCH, false, &reason);
         }
+        let delay = self.property_value(properties::DELAY).filter(|_| self.topic == properties::SCHEDULE_TOPIC);
+        check_that(
+            properties::DELAY,
+            delay.is_none_or(|level| level.parse::<i32>().is_ok()),
+            "it is no number of 32 bits, and in this topic RocketMQ would cut its log before the message",
+        )?;
         self.check_inner_batch()
     }
 
@@ -383,6 +389,19 @@ mod tests {
         let names = vec!["a"; 1000].join(",");
         let message = Message::new("t").property("INNER_MULTI_DISPATCH", names);
         assert_eq!(message.max_properties_bytes(RecordCrc::On), 20 + 2 + 1999 + 24 + 2 + 20_000 + CRC_PROPERTY_BYTES);
+    }
+
+    /// RocketMQ cut its log before such a message, and all that had been acknowledged behind it was lost.
+    #[test]
+    fn a_delayed_message_that_waits_has_a_number_as_its_level() {
+        let message = |topic, level: &'static str| Message::new(topic).property("DELAY", level);
+        for level in ["x", "1.5", " 1", "2147483648", "-2147483649", "999999999999"] {
+            assert_eq!(invalid(message(properties::SCHEDULE_TOPIC, level)), Some("DELAY"), "{level}");
+            assert_eq!(invalid(message("t", level)), None, "{level}");
+        }
+        for level in ["0", "1", "18", "+3", "-1", "2147483647"] {
+            assert_eq!(invalid(message(properties::SCHEDULE_TOPIC, level)), None, "{level}");
+        }
     }
 
     #[test]

@@ -425,7 +425,8 @@ impl Inspector<'_> {
             return Ok(());
         }
         // A record that is damaged now was durable all the same; one that was cut is zero.
-        let was_there = is_there || below.map_or(Ok(false), |last| is_zero(&self.found.files, last.place()).map(|is| !is))?;
+        let was_there =
+            is_there || below.map_or(Ok(false), |last| is_zero(&self.found.files, last.place()).map(|is| !is))?;
         if let Some(known) = self.known.watermark.filter(|known| was_there && known.durable < frame_end) {
             if !self.is_there(known.last)? {
                 // Nobody knows where the records begin that it does not cover.

@@ -1,7 +1,8 @@
 //! One queue as readers see it.
 //!
 //! Always: `min <= next`, `first_entry` is at or before the entry of `min`, and every entry from that one to `end_entry`
-//! is whole on disk. In a plain queue `end_entry == next`, and an entry's number is its queue offset.
+//! is whole on disk. In a plain queue an entry's number is its queue offset, and `end_entry == next`, or less where the last
+//! messages were lost.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::queue::{ConsumeQueue, Extent, Rebuild};
 use crate::error::Result;
+use crate::format::queue_entry::QueueEntry;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
 use crate::side::{FileState, MAX_QUEUE_ENTRIES, QueueState};
@@ -62,7 +63,7 @@ impl ConsumeQueue {
         // Without files there are no messages: whoever removed the last one of an open store took them along.
         let has_room = kept.last().map_or(min == next, |last| end_entry <= last.base / entry_bytes + per_file);
         let is_numbered =
-            state.batch == self.files.is_batch && min <= next && has_room && (state.batch || end_entry == next);
+            state.batch == self.files.is_batch && min <= next && has_room && (state.batch || end_entry <= next);
         if !is_numbered || !kept.iter().all(is_there) || (is_clean && present != state.files) {
             return Ok(false);
         }
@@ -130,19 +131,19 @@ impl ConsumeQueue {
     /// Ends a rebuild: nothing stays behind the last entry appended. Returns whether anything was repaired.
     ///
     /// A queue that got no entry has no record in the log. Where a record was deleted, or is damaged for good, which
-    /// `is_kept` tells of its log offset, it keeps the end that its files have, so that no offset comes back. Entries
-    /// behind that are of records that the log lost, in whose place others will stand.
-    pub(crate) fn finish_rebuild(&self, is_kept: &dyn Fn(u64) -> bool) -> Result<bool> {
+    /// `is_kept` tells of its entry, it keeps the end that its files have, so that no offset comes back. Entries behind that
+    /// are of records that the log lost, in whose place others will stand.
+    pub(crate) fn finish_rebuild(&self, is_kept: &dyn Fn(&QueueEntry) -> bool) -> Result<bool> {
         let mut writer = lock(&self.writer);
         let Some(rebuild) = &writer.rebuild else { return Ok(false) };
         if !rebuild.started {
             let mut found = self.find_extent(u64::MAX)?;
             for index in (found.first_entry..found.end_entry).rev() {
-                match self.first_real(index..index + 1)? {
-                    Some((_, item)) if is_kept(item.entry.log_offset) => break,
-                    Some((_, item)) => (found.end_entry, found.next) = (index, item.queue_offset.get()),
-                    None => {}
+                let Ok(Some(item)) = self.parse(index, &self.files.read(index, 1)?) else { break };
+                if item.entry.is_end_filler() || is_kept(&item.entry) {
+                    break;
                 }
+                (found.end_entry, found.next) = (index, item.queue_offset.get());
             }
             self.replace(Extent { min: found.next, ..found });
         }

@@ -24,7 +24,7 @@ use crate::progress::lock;
 
 use targets::Target;
 pub(crate) use targets::{
-    DEFAULT_DELAY_LEVELS, DelayLevels, SCHEDULE_TOPIC, for_each_target, light_queue_id, own_target, tags_code_of,
+    DEFAULT_DELAY_LEVELS, DelayLevels, for_each_target, light_queue_id, own_target, tags_code_of,
 };
 
 /// A piece of the log that is dispatched without giving others a turn.
@@ -159,7 +159,10 @@ impl Dispatcher {
         }
         // As it is now: a deletion beside this may have taken what the queues had.
         let log = self.log.range();
-        let is_kept = |at: u64| at < log.start.get() || (at < log.end.get() && self.log.known_damage(at).is_some());
+        let is_kept = |entry: &QueueEntry| {
+            let is_damaged = || self.log.known_damage(entry.log_offset).is_some();
+            entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_damaged())
+        };
         let mut repaired = Vec::new();
         for queue in compared {
             if queue.finish_rebuild(&is_kept)? {
@@ -168,6 +171,12 @@ impl Dispatcher {
             raise(&queue, queue.range().end);
         }
         Ok(repaired)
+    }
+
+    /// What a queue can end with whose last messages were lost; nothing in a log of one file.
+    pub(crate) fn end_filler(&self) -> Option<QueueEntry> {
+        let border = self.log.file_bytes();
+        (border < self.log.range().end.get()).then(|| QueueEntry::end_filler(border))
     }
 
     /// Is a queue's entry the one that dispatch makes for a record?

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
 use crate::format::names::is_folder_name;
-use crate::format::properties::{DELAY, INNER_BASE, INNER_MULTI_DISPATCH, INNER_MULTI_QUEUE_OFFSET, INNER_NUM};
+use crate::format::properties::{
+    DELAY, INNER_BASE, INNER_MULTI_DISPATCH, INNER_MULTI_QUEUE_OFFSET, INNER_NUM, SCHEDULE_TOPIC,
+};
 use crate::format::record::{RecordView, SysFlag, Transaction};
 
-/// The topic of messages that wait for their delivery.
-pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Names with this prefix are light queues with the number 0.
 const LIGHT_PREFIX: &str = "%LMQ%";
 /// RocketMQ's delay for a level that its table does not have.
@@ -122,7 +122,7 @@ fn inner_batch(record: &RecordView<'_>) -> Option<(u64, u16, bool)> {
 /// The third field of a record's entries: the hash of its tags, or when it is to be delivered.
 pub(crate) fn tags_code_of(record: &RecordView<'_>, levels: &DelayLevels) -> i64 {
     if record.topic_bytes() == SCHEDULE_TOPIC.as_bytes()
-        && let Some(level) = record.properties().get_str(DELAY).and_then(|level| level.parse::<i64>().ok())
+        && let Some(level) = record.properties().get_str(DELAY).and_then(|level| level.parse::<i32>().ok())
         && let Ok(level) = usize::try_from(level)
         && level > 0
     {

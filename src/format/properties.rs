@@ -19,6 +19,10 @@ pub const TAGS: &str = "TAGS";
 pub const UNIQ_KEY: &str = "UNIQ_KEY";
 /// The delay level.
 pub const DELAY: &str = "DELAY";
+/// The topic in which delayed messages wait. With a [`DELAY`] that is no Java int there, a record is invalid to RocketMQ, which
+/// cuts its log before it.
+#[doc(alias = "RMQ_SYS_SCHEDULE_TOPIC")]
+pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// The name of the broker's cluster, which the broker adds.
 pub const CLUSTER: &str = "CLUSTER";
 /// The number of messages in an inner batch.

@@ -43,6 +43,19 @@ impl QueueEntry {
     #[doc(alias = "fillPreBlank")]
     pub const FILLER: [u8; Self::BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0];
 
+    /// What the last entry of a queue whose last messages were lost has in place of the hash of tags: no hash is so large, and
+    /// no time.
+    const END_TAGS: i64 = i64::from_be_bytes(*b"mqlogend");
+
+    /// What mqlog writes at the end of a queue whose last messages were lost, in a log with files up to and behind `border`.
+    ///
+    /// RocketMQ takes everything for dispatched that lies before the end of what a queue's last entry names: behind a
+    /// [`FILLER`](Self::FILLER) it would ignore each message below 2 GiB. These two bytes on both sides of a file's border
+    /// are below all that comes, and cannot be read as a message.
+    pub const fn end_filler(border: u64) -> Self {
+        Self { log_offset: border - 1, record_bytes: 2, tags_code: Self::END_TAGS }
+    }
+
     /// Decodes the entry at the first byte of `bytes`; `None` if no record is named: its length is 0.
     ///
     /// # Errors
@@ -54,9 +67,21 @@ impl QueueEntry {
         Ok((entry.record_bytes != 0).then_some(entry))
     }
 
-    /// Tells whether this is a [`FILLER`](Self::FILLER): it looks like an entry, but names no record.
+    /// Where the record ends in the log.
+    pub(crate) fn end(&self) -> u64 {
+        self.log_offset.saturating_add(self.record_bytes.into())
+    }
+
+    /// Tells whether this is a [`FILLER`](Self::FILLER) or an [`end_filler`](Self::end_filler): it looks like an entry, but
+    /// names no record.
     pub const fn is_filler(&self) -> bool {
-        self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0
+        let is_front = self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0;
+        is_front || self.is_end_filler()
+    }
+
+    /// Tells whether this is an [`end_filler`](Self::end_filler).
+    pub const fn is_end_filler(&self) -> bool {
+        self.record_bytes == 2 && self.tags_code == Self::END_TAGS
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{MessageStore, Shared};
 use crate::commit_log::Reader;
 use crate::consume_queue::{ConsumeQueue, QueueItem};
-use crate::dispatch::{SCHEDULE_TOPIC, Selection, name_of};
+use crate::dispatch::{Selection, name_of};
 use crate::error::{Error, Result};
 use crate::format::java_hash::tags_code;
+use crate::format::properties::SCHEDULE_TOPIC;
 use crate::offset::QueueOffset;
 use crate::view::MessageView;
 
@@ -339,7 +340,7 @@ impl Shared {
         let (range, end) = (self.log.range().start..cursor.at, queue.range().end);
         self.dispatcher.compare(&selection, range, &mut |_| Ok(()))?;
         // The log may have lost records since it was opened; their offsets were given out.
-        queue.keep_end(end, cursor.at.get()).map(drop)
+        queue.keep_end(end, cursor.at.get(), self.dispatcher.end_filler()).map(drop)
     }
 }
 

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mqlog::format::batch::{BatchItem, push_batch_item};
+use mqlog::format::queue_entry::QueueEntry;
 use mqlog::format::record::{SysFlag, Transaction};
 use mqlog::{LogOffset, Message, MessageStore, MessageView, QueueOffset, ScanItem, StoreOptions};
 
@@ -192,6 +193,21 @@ pub(crate) fn check_content(store: &MessageStore) -> Content {
     let content = Content::of_log(store);
     content.check(store);
     content
+}
+
+/// Up to where RocketMQ takes the log for dispatched when it has read a queue: each message of the queue below is ignored, and by
+/// 4.9 each of the store. It believes the last entry before the first one that is none.
+pub(crate) fn dispatched_by_rocketmq(root: &Path, topic: &str, queue_id: i32) -> u64 {
+    let mut end = 0;
+    let mut files = files_below(&root.join(format!("consumequeue/{topic}/{queue_id}")));
+    files.sort();
+    for bytes in files.iter().map(|file| fs::read(file).unwrap()) {
+        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
+            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return end };
+            end = entry.log_offset + u64::from(entry.record_bytes);
+        }
+    }
+    end
 }
 
 /// A folder in memory where there is one: what a kill leaves does not depend on the disk.

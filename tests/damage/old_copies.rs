@@ -9,7 +9,9 @@ use mqlog::{
     RecoveryMode, ScanItem, StoreOptions, TagFilter,
 };
 
-use crate::common::{Content, check_content, check_store, copy_dir, copy_file, fast_dir, files_below};
+use crate::common::{
+    Content, check_content, check_store, copy_dir, copy_file, dispatched_by_rocketmq, fast_dir, files_below,
+};
 use crate::stores::{self, End, put_inner_batch};
 use crate::{flip, shorten};
 
@@ -73,21 +75,25 @@ fn an_older_copy_does_not_ask_for_checksums_that_a_killed_session_did_not_write(
 }
 
 /// The end of a queue without records in the log was looked for in its files alone, although the last checkpoint knew it:
-/// its offsets were given out again.
+/// its offsets were given out again. Then its file was filled up in a way that made RocketMQ ignore all that came in the
+/// first 2 GiB of the log.
 #[test]
 fn a_queue_without_records_keeps_its_end_whatever_happens_to_its_file() {
-    for count in [5, 16] {
-        for harm in ["zeroed", "removed", "cut", "folder removed"] {
+    for count in [5, 16, 18] {
+        for harm in ["zeroed", "removed", "cut", "folder removed", "last length flipped", "last offset flipped"] {
             let dir = fast_dir();
             let store = MessageStore::open(options(dir.path())).unwrap();
             put(&store, "old", count, b"");
             delete_what_is_there(&store);
             assert_eq!(range(&store, "old"), count..count);
             store.close().unwrap();
-            let file = dir.path().join("consumequeue/old/0/00000000000000000000");
+            let file = files_below(&dir.path().join("consumequeue/old/0")).pop().unwrap();
             let mut bytes = fs::read(&file).unwrap();
+            let last = 20 * ((count as usize - 1) % 16);
             match harm {
                 "zeroed" => bytes.fill(0),
+                "last length flipped" => bytes[last + 8] ^= 0x40,
+                "last offset flipped" => bytes[last + 3] ^= 1,
                 _ => bytes.truncate(40),
             }
             match harm {
@@ -98,7 +104,9 @@ fn a_queue_without_records_keeps_its_end_whatever_happens_to_its_file() {
             for _ in 0..2 {
                 let store = MessageStore::open(options(dir.path())).unwrap();
                 assert_eq!(range(&store, "old"), count..count, "{harm}");
+                let end = store.log_range().end.get();
                 store.close().unwrap();
+                assert!(dispatched_by_rocketmq(dir.path(), "old", 0) <= end, "{count} {harm}");
             }
             // Its file says it too.
             fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
@@ -130,6 +138,37 @@ fn a_reader_at_lost_messages_goes_on_at_the_end() {
     put(&store, "t", 1, b"next");
     let got = get(next);
     assert_eq!((got.messages.len(), got.messages[0].queue_offset()), (1, QueueOffset::new(6)));
+}
+
+/// A queue's end whose messages are damaged and whose entries were lost was filled up, which made RocketMQ ignore new messages.
+#[test]
+fn what_keeps_the_end_of_a_queue_hides_nothing_from_rocketmq() {
+    for has_two_files in [false, true] {
+        let dir = fast_dir();
+        let open = |recovery| MessageStore::open(options(dir.path()).recovery(recovery)).unwrap();
+        let store = open(RecoveryMode::Refuse);
+        put(&store, "t", 4, b"");
+        let lost: Vec<_> = (0..3).map(|_| store.put(Message::new("t")).unwrap()).collect();
+        put(&store, "fill", if has_two_files { 20 } else { 1 }, &[7; 1000]);
+        let end = store.log_range().end.get();
+        store.close().unwrap();
+        lost.iter().for_each(|lost| flip(&first_file(dir.path()), lost.log_offset.get() + 4));
+        fs::remove_file(dir.path().join("consumequeue/t/0/00000000000000000000")).unwrap();
+        for recovery in [RecoveryMode::Salvage, RecoveryMode::Refuse, RecoveryMode::ReadOnly] {
+            let store = open(recovery);
+            assert_eq!(range(&store, "t"), 0..7, "{recovery:?}");
+            store.close().unwrap();
+            assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+        }
+        let store = open(RecoveryMode::Refuse);
+        put(&store, "t", 1, b"next");
+        assert_eq!(offsets(&store, "t"), [0, 1, 2, 3, 7]);
+        store.close().unwrap();
+        let store = open(RecoveryMode::Refuse);
+        assert_eq!(store.recovery_report().queues_compared, 0);
+        assert_eq!(offsets(&store, "t"), [0, 1, 2, 3, 7]);
+        assert_eq!(store.verify().unwrap().damages.len(), 1);
+    }
 }
 
 /// A killed store got an older copy of `derived`, from before messages that were deleted since: their queue went back to
