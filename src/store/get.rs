@@ -398,7 +398,7 @@ mod tests {
         (0..100).for_each(|_| _ = store.put(Message::new("t")).unwrap());
         assert!(store.delete_before(store.flush().unwrap()).unwrap() > 0);
         let queue = store.shared.queues.get("t", 0).unwrap();
-        let mut item = queue.read(queue.range().start, 1).unwrap()[0].clone();
+        let mut item = queue.read(queue.range().start, 1).unwrap()[0];
         item.entry.log_offset = 0;
         let _verifying = lock(&store.shared.deleting);
         let fetched = store.shared.fetch(&mut store.shared.log.reader(), &queue, &item).unwrap();
