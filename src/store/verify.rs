@@ -101,7 +101,10 @@ impl MessageStore {
     }
 
     fn verify_opening(&self, report: &mut VerifyReport) {
-        report.damages.extend(self.report.corruptions.iter().cloned());
+        // What was deleted since is damaged no more.
+        let start = self.log_range().start.get();
+        let is_left = |damage: &&Corruption| damage.range.start >= start || damage.range.end > start;
+        report.damages.extend(self.report.corruptions.iter().filter(is_left).cloned());
         let root = self.shared.side.root();
         for at in &self.report.repaired_blanks {
             let range = at.get()..at.get() + 8;

@@ -109,6 +109,11 @@ fn unit_bytes(records: &[Value]) -> Result<u64, String> {
 
 /// The queue entries that a log must have; the queue offsets in its records must count from 0 without a hole.
 pub(crate) fn entries(records: &[Value]) -> Result<Vec<Value>, String> {
+    entries_from(records, |_| 0)
+}
+
+/// As [`entries`], where queues count from `first`.
+pub(crate) fn entries_from(records: &[Value], first: fn(&(String, u64)) -> u64) -> Result<Vec<Value>, String> {
     let mut next: BTreeMap<(String, u64), u64> = BTreeMap::new();
     let mut entries = Vec::new();
     for record in records {
@@ -116,7 +121,7 @@ pub(crate) fn entries(records: &[Value]) -> Result<Vec<Value>, String> {
             continue;
         }
         let queue = (topic(record)?.to_owned(), at(record, "queue_id")?);
-        let next = next.entry(queue.clone()).or_default();
+        let next = next.entry(queue.clone()).or_insert_with(|| first(&queue));
         if at(record, "queue_offset")? != *next {
             return Err(format!("queue {queue:?} has no record {next}, but {record:.200}"));
         }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use ::mqlog::format::record::SysFlag;
+use ::mqlog::{Message, MessageStore, StoreOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -278,11 +280,14 @@ type Way = fn(&Case, &mut Counts) -> Result<(), String>;
 
 /// Runs the closed and the killed store of one way.
 fn both_ends(test: &str, way: Way, version: Version, record_crc: bool) {
-    if !enabled(test) {
-        return;
-    }
     for killed in [false, true] {
         let name = format!("{test}, {}", if killed { "killed" } else { "closed" });
+        once(&name, way, version, record_crc, killed);
+    }
+}
+
+fn once(name: &str, way: Way, version: Version, record_crc: bool, killed: bool) {
+    if enabled(name) {
         let start = Instant::now();
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder takes files");
         let scratch = folder.path().join("scratch");
@@ -352,6 +357,47 @@ fn mqlog_with_record_crc_reads_and_continues_a_store_of_rocketmq_4_9_8() {
 #[test]
 fn mqlog_without_record_crc_reads_and_continues_a_store_of_rocketmq_4_9_8() {
     both_ends("RocketMQ 4.9.8 -> mqlog, record CRC off", from_rocketmq, Version::V498, false);
+}
+
+/// All messages of some queues are deleted and the queues' files lost. mqlog keeps where they ended, which once made RocketMQ 4.9
+/// dispatch nothing of the store, and 5.3 nothing of these queues.
+fn after_a_loss(case: &Case, counts: &mut Counts) -> Result<(), String> {
+    let open =
+        || MessageStore::open(StoreOptions::new(case.store()).log_file_bytes(LOG_FILE_BYTES).queue_file_entries(50));
+    let prepare = || -> ::mqlog::Result<()> {
+        let store = open()?;
+        for number in 0..15 {
+            store.put(Message::new("orders").queue(number % 3))?;
+        }
+        for _ in 0..40 {
+            // In no queue.
+            store.put(Message::new("fill").sys_flag(SysFlag::PREPARED).body(&[7; 64 * 1024]))?;
+        }
+        let end = store.flush()?;
+        store.delete_before(end)?;
+        store.close()
+    };
+    prepare().map_err(|error| error.to_string())?;
+    std::fs::remove_dir_all(case.store().join("consumequeue/orders")).map_err(|error| error.to_string())?;
+    open().and_then(MessageStore::close).map_err(|error| error.to_string())?;
+
+    counts.appended = case.rocketmq("append", case.seed, &[])?.acknowledged.len();
+    let records = case.inspected_log()?;
+    let lines = case.rocketmq("read", 0, &["--kill"])?;
+    let entries = check::entries_from(&records, |(topic, id)| if topic == "orders" && *id < 3 { 5 } else { 0 })?;
+    counts.rocketmq_records += check::same_log(&records, &lines.log)?;
+    counts.rocketmq_entries += check::same_set(entries, lines.queues)?;
+    counts.rocketmq_keys += check::keys(&records, &lines.keys)?;
+    mqlog::recover(&case.store(), &case.reopen_options(), &case.scratch)?;
+    mqlog::verify(&case.store(), &case.scratch)?;
+    check::at_least(counts.rocketmq_entries, SECOND * 9 / 10, "queue entries in RocketMQ")
+}
+
+#[test]
+fn rocketmq_goes_on_behind_queues_whose_files_were_lost() {
+    for version in [Version::V498, Version::V533] {
+        once(&format!("after a loss, RocketMQ {}", version.name()), after_a_loss, version, true, false);
+    }
 }
 
 /// The tool reads two of the golden stores as their expected files say: what it tells of other stores can be believed.
