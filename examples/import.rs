@@ -93,6 +93,7 @@ fn import(options: StoreOptions) -> Result<(), (u8, String)> {
         Error::InvalidOption { option: "log_file_bytes", reason } => {
             (2, format!("--commit-log-file-bytes: {reason}\n{USAGE}"))
         }
+        Error::InvalidOption { option: "root", reason } => (2, format!("STORE: {reason}\n{USAGE}")),
         Error::InvalidOption { option, reason } => (2, format!("--{}: {reason}\n{USAGE}", option.replace('_', "-"))),
         error => (1, error.to_string()),
     })?;

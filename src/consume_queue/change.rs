@@ -38,11 +38,18 @@ impl ConsumeQueue {
     /// # Errors
     ///
     /// - [`Error::Unsupported`] in a batch queue
-    /// - [`Error::OutOfRange`] if the offsets are beyond what files can hold
+    /// - [`Error::OutOfRange`] if the offsets are beyond what files can hold, or an entry names what no log can
     /// - [`Error::OutOfOrder`] if `from` leaves a gap, or an entry differs from the one the queue has
     /// - [`Error::DiskFull`] and [`Error::Io`] if writing fails
     pub fn append(&self, from: QueueOffset, entries: &[QueueEntry]) -> Result<u64> {
         check_range(from.get(), entries.len() as u64)?;
+        // Stored numbers leave the sign bit free.
+        for entry in entries {
+            let limits = [(entry.log_offset, i64::MAX as u64), (entry.record_bytes.into(), i32::MAX as u64)];
+            if let Some((offset, limit)) = limits.into_iter().find(|(value, limit)| value > limit) {
+                return Err(Error::OutOfRange { offset, available: 0..limit + 1 });
+            }
+        }
         let bytes = entries.iter().flat_map(QueueEntry::encode).collect();
         self.append_run(false, from.get(), 1, bytes)
     }

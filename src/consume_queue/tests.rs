@@ -688,6 +688,17 @@ fn of_a_queue_without_records_only_what_was_deleted_keeps_its_place() {
     }
 }
 
+#[test]
+fn an_entry_that_no_file_can_hold_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = queue(dir.path());
+    for entry in [QueueEntry { log_offset: 1 << 63, ..entry(0) }, QueueEntry { record_bytes: 1 << 31, ..entry(0) }] {
+        assert!(matches!(queue.append(at(0), &[entry]), Err(Error::OutOfRange { .. })), "{entry:?}");
+    }
+    let largest = QueueEntry { log_offset: i64::MAX as u64, record_bytes: i32::MAX as u32, tags_code: 0 };
+    assert_eq!(queue.append(at(0), &[largest]).unwrap(), 1);
+}
+
 /// In front of the first message an entry of a record that is still in the log, but damaged, becomes a filler.
 #[test]
 fn in_front_of_a_queue_only_deleted_messages_have_entries() {

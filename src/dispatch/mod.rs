@@ -159,9 +159,11 @@ impl Dispatcher {
         }
         // As it is now: a deletion beside this may have taken what the queues had.
         let log = self.log.range();
+        let damages = self.damages();
+        let is_damaged =
+            |at| damages.iter().any(|damage| damage.range.contains(&at)) || self.log.known_damage(at).is_some();
         let is_kept = |entry: &QueueEntry| {
-            let is_damaged = || self.log.known_damage(entry.log_offset).is_some();
-            entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_damaged())
+            entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_damaged(entry.log_offset))
         };
         let mut repaired = Vec::new();
         for queue in compared {

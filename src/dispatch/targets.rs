@@ -126,7 +126,8 @@ pub(crate) fn tags_code_of(record: &RecordView<'_>, levels: &DelayLevels) -> i64
         && let Ok(level) = usize::try_from(level)
         && level > 0
     {
-        return record.store_ms() + levels.delay_ms(level).unwrap_or(UNKNOWN_LEVEL_MS);
+        // A time that wrapped round would look like an extension's address.
+        return record.store_ms().saturating_add(levels.delay_ms(level).unwrap_or(UNKNOWN_LEVEL_MS));
     }
     record.tags().map_or(0, |tags| tags_code(&tags))
 }

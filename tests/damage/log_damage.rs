@@ -603,3 +603,18 @@ fn a_record_that_goes_on_in_what_is_lost_is_damaged() {
         store.close().unwrap();
     }
 }
+
+/// The damage that an opening found was named by `verify` also when its file had been deleted since.
+#[test]
+fn damage_that_was_deleted_is_damage_no_more() {
+    let dir = fast_dir();
+    let store = MessageStore::open(options(dir.path())).unwrap();
+    let puts: Vec<_> = (0..50).map(|_| store.put(Message::new("t").body(&[7; 1000])).unwrap()).collect();
+    store.close().unwrap();
+    flip(&dir.path().join("commitlog/00000000000000000000"), puts[3].log_offset.get() + 200);
+    fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
+    let store = MessageStore::open(options(dir.path()).recovery(RecoveryMode::Salvage)).unwrap();
+    assert_eq!(store.verify().unwrap().damages.len(), 1);
+    assert!(store.delete_before(store.flush().unwrap()).unwrap() > 0);
+    assert_eq!(store.verify().unwrap().damages, []);
+}

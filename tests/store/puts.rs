@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mqlog::format::record::SysFlag;
-use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore, StoreOptions};
+use mqlog::{Error, FlushPolicy, LogOffset, Message, MessageStore, QueueOffset, StoreOptions};
 
 use crate::common::{check_store, fast_dir, small};
 use crate::{bodies, get, open, put_many};
@@ -171,7 +171,7 @@ fn producers_read_their_writes_and_keep_their_order() {
         producers.collect::<Vec<_>>().into_iter().for_each(|producer| producer.join().unwrap());
         for topic in ["x", "y"] {
             let mut last = [-1_i32; 4];
-            for message in store.queue(topic, 0).iter_from(mqlog::QueueOffset::ZERO) {
+            for message in store.queue(topic, 0).iter_from(QueueOffset::ZERO) {
                 let message = message.unwrap();
                 let [producer, number] = *message.body() else { panic!() };
                 assert!(i32::from(number) > std::mem::replace(&mut last[usize::from(producer)], number.into()));
@@ -251,4 +251,18 @@ fn a_batch_can_be_appended_without_a_wait() {
 fn an_empty_path_is_refused() {
     let error = MessageStore::open(StoreOptions::new("")).unwrap_err();
     assert!(matches!(error, Error::InvalidOption { option: "root", .. }), "{error}");
+}
+
+/// The time to deliver overflowed where levels are longer than time itself: dispatch panicked for good.
+#[test]
+fn a_delay_longer_than_time_itself_harms_nobody() {
+    let dir = fast_dir();
+    let options = || small(dir.path()).delay_levels("106751991167d");
+    for session in 0..2 {
+        let store = MessageStore::open(options()).unwrap();
+        let put = store.put(Message::new("SCHEDULE_TOPIC_XXXX").property("DELAY", "1")).unwrap();
+        assert_eq!(put.queue_offset.get(), session);
+        assert_eq!(store.queue("SCHEDULE_TOPIC_XXXX", 0).iter_from(QueueOffset::ZERO).count() as u64, session + 1);
+        store.close().unwrap();
+    }
 }
