@@ -152,7 +152,7 @@ pub(crate) fn recover(
     }
     for state in broken.iter().filter_map(|name| derived?.queues.get(name)) {
         let queue = queues.get_or_create(&state.topic, state.queue_id)?;
-        if queue.keep_end(state.next, at.get(), dispatcher.end_filler())? && !repaired.contains(&name_of(&queue)) {
+        if queue.keep_end(state.next, at.get())? && !repaired.contains(&name_of(&queue)) {
             repaired.push(name_of(&queue));
         }
     }

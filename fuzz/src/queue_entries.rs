@@ -33,11 +33,10 @@ pub fn queue_entries(bytes: &[u8]) -> bool {
 fn queue_entry(bytes: &[u8]) -> bool {
     let Ok(Some(entry)) = QueueEntry::decode(bytes) else { return false };
     assert_eq!(entry.encode()[..], bytes[..QueueEntry::BYTES]);
-    // What RocketMQ fills the beginning of a queue's first file with names no record; nor does what mqlog ends one with.
-    if entry.is_end_filler() {
-        assert!(entry.is_filler() && entry == QueueEntry::end_filler(entry.log_offset + 1));
-    } else if entry.is_filler() {
-        assert_eq!((entry.log_offset, entry.record_bytes), (0, i32::MAX as u32));
+    // What RocketMQ fills the beginning of a queue's first file with, and mqlog the place of a lost message.
+    if entry.is_filler() {
+        let is_rocketmqs = entry.encode() == QueueEntry::FILLER;
+        assert!(is_rocketmqs || entry == QueueEntry::filler_at(entry.log_offset, entry.record_bytes));
     }
     match ExtensionAddress::from_tags_code(entry.tags_code) {
         Some(address) => {

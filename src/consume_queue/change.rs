@@ -73,7 +73,9 @@ impl ConsumeQueue {
             return Ok(0);
         }
         if self.starts(&writer, from) {
-            self.begin_at(&mut writer, from, &QueueEntry::FILLER)?;
+            let first = QueueEntry::decode(&entries).ok().flatten();
+            let place = first.map_or((0, 0), |first| (first.log_offset, first.record_bytes));
+            self.begin_at(&mut writer, from, &self.files.filler_before(place))?;
         }
         let mut extent = self.extent();
         let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
@@ -83,11 +85,6 @@ impl ConsumeQueue {
         let mut new = entries.split_off(known as usize * entry_bytes);
         if hidden < known {
             self.compare(&extent, from + hidden * count, count, &entries[hidden as usize * entry_bytes..])?;
-        }
-        if !new.is_empty() && !is_batch && extent.end_entry < extent.next {
-            // The last messages were lost, and nothing in the files says so yet.
-            self.fill(&mut writer, extent.end_entry..extent.next, &QueueEntry::FILLER, |_| false)?;
-            extent.end_entry = extent.next;
         }
         while !new.is_empty() {
             let room = (self.files.file_bytes() - self.files.place(extent.end_entry).1) as usize;
@@ -102,34 +99,40 @@ impl ConsumeQueue {
         Ok(given - known)
     }
 
-    /// Lets the queue go on at `to`, with the record at `log_offset`, where the messages between its end and there were
-    /// lost with their records.
+    /// Lets the queue go on at `to`, with the message whose record has this place, where the messages between its end and
+    /// there were lost with their records.
     ///
-    /// A plain queue gets fillers, which readers skip; also where an entry of a lost record was left, so that the queue
-    /// is what a rebuild from the log alone makes of it.
-    pub(crate) fn skip_to(&self, to: QueueOffset, log_offset: u64) -> Result<()> {
-        self.skip(to, log_offset, Some(&QueueEntry::FILLER))
-    }
-
-    /// As [`skip_to`](Self::skip_to), with the filler to end with; without one nothing is written.
-    fn skip(&self, to: QueueOffset, log_offset: u64, last: Option<&[u8; QueueEntry::BYTES]>) -> Result<()> {
+    /// A plain queue gets fillers, which readers skip; in a rebuild an entry of a damaged record stays, so that readers hear of
+    /// the damage.
+    pub(crate) fn skip_to(&self, to: QueueOffset, record: (u64, u32)) -> Result<()> {
         let mut writer = lock(&self.writer);
-        let (to, mut extent) = (to.get(), self.extent());
-        if to <= extent.next || self.starts(&writer, to) {
+        if to.get() <= self.extent().next || self.starts(&writer, to.get()) {
             return Ok(());
         }
-        let before = match self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry) {
+        let filler = self.files.filler_before(record);
+        self.skip(&mut writer, to.get(), record.0, &filler)
+    }
+
+    /// Fills a queue up to `to`, where the log is at `log_offset`.
+    fn skip(&self, writer: &mut Writer, to: u64, log_offset: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
+        let mut extent = self.extent();
+        let last = match self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry) {
             // Whoever reads it has the queue rebuilt.
             Err(Error::Corrupt(_)) => None,
-            before => before?,
+            last => last?.map(|(_, last)| last.entry),
         };
-        let lost_bytes = log_offset - before.map_or(0, |(_, before)| before.entry.log_offset.min(log_offset));
+        let lost_bytes = log_offset - last.map_or(0, |last| last.log_offset.min(log_offset));
         if !can_be_lost(to - extent.next, lost_bytes, self.files.is_batch) {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
-        if let Some(last) = last.filter(|_| !self.files.is_batch) {
-            self.fill(&mut writer, extent.end_entry..to, last, |_| false)?;
+        if !self.files.is_batch {
+            let between = last.map_or(0, |last| last.end())..=log_offset;
+            let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
+            self.fill(writer, extent.next..to, filler, |entry| {
+                let is_between = between.contains(&entry.log_offset) && between.contains(&entry.end());
+                is_between && lost.as_ref().is_some_and(|lost| lost.has(entry))
+            })?;
             extent.end_entry = to;
         }
         self.publish(Extent { next: to, ..extent });
@@ -138,32 +141,40 @@ impl ConsumeQueue {
 
     /// Lets the queue end at `to` at least, so that no offset below is given out again: a checkpoint at `log_offset` knew
     /// of messages up to there, whose records are gone. Returns whether that changed anything.
-    ///
-    /// `last` is an [`end_filler`](QueueEntry::end_filler); where there is none, only the next checkpoint says it.
-    pub(crate) fn keep_end(&self, to: QueueOffset, log_offset: u64, last: Option<QueueEntry>) -> Result<bool> {
-        let last = last.map(|last| last.encode());
-        if self.range().end >= to {
+    pub(crate) fn keep_end(&self, to: QueueOffset, log_offset: u64) -> Result<bool> {
+        let mut writer = lock(&self.writer);
+        let (to, filler) = (to.get(), self.files.filler_at_end(log_offset));
+        if self.extent().next >= to {
             return Ok(false);
         }
-        {
-            let mut writer = lock(&self.writer);
-            if self.starts(&writer, to.get()) {
-                match &last {
-                    Some(last) if !self.files.is_batch => {
-                        self.begin_at(&mut writer, to.get(), last)?;
-                        // Its name says the end, if nothing in it does.
-                        self.open_or_create(&mut writer, to.get())?;
-                    }
-                    _ => self.replace(Extent { min: to.get(), next: to.get(), ..self.extent() }),
-                }
-                return Ok(true);
+        if !self.starts(&writer, to) {
+            let filler = filler.or_else(|| self.last_again(log_offset));
+            if filler.is_none() && !self.files.is_batch {
+                return Ok(false);
             }
+            return match self.skip(&mut writer, to, log_offset, &filler.unwrap_or(QueueEntry::FILLER)) {
+                // Not a word of ours: no checkpoint is so far from the log.
+                Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
+                skipped => skipped.map(|()| true),
+            };
         }
-        match self.skip(to, log_offset, last.as_ref()) {
-            // Not a word of ours: no checkpoint is so far from the log.
-            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
-            skipped => skipped.map(|()| true),
+        match filler {
+            Some(filler) if !self.files.is_batch => {
+                self.begin_at(&mut writer, to, &filler)?;
+                // Its name says the end, if nothing in it does.
+                self.open_or_create(&mut writer, to)?;
+            }
+            // Only the next checkpoint says it.
+            _ => self.replace(Extent { min: to, next: to, ..self.extent() }),
         }
+        Ok(true)
+    }
+
+    /// A filler that names what the last entry does.
+    fn last_again(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
+        let last = self.files.read(self.extent().end_entry.checked_sub(1)?, 1).ok()?;
+        let last = QueueEntry::decode(&last).ok()?.filter(|last| last.end() <= log_offset)?;
+        Some(QueueEntry::filler_at(last.log_offset, last.record_bytes).encode())
     }
 
     /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.
@@ -238,12 +249,12 @@ impl ConsumeQueue {
         }
     }
 
-    /// Begins an empty queue, or a rebuild, at queue offset `from`; `last` is the filler right before it.
-    fn begin_at(&self, writer: &mut Writer, from: u64, last: &[u8; QueueEntry::BYTES]) -> Result<()> {
+    /// Begins an empty queue, or a rebuild, at queue offset `from`.
+    fn begin_at(&self, writer: &mut Writer, from: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
         let extent = self.extent();
         let (mut first_entry, mut end_entry) = (extent.first_entry, extent.end_entry);
         if !self.files.is_batch {
-            self.fill_front(writer, from, last)?;
+            self.fill_front(writer, from, filler)?;
             (first_entry, end_entry) = (first_entry.min(from), from);
         } else if writer.rebuild.is_some() {
             // If all entries are behind it, files are missing in front, and the queue begins anew.
@@ -261,32 +272,27 @@ impl ConsumeQueue {
 
     /// Makes whatever is in front of the queue's first entry look like entries to RocketMQ, which would stop at an
     /// empty one; files before a missing one go.
-    fn fill_front(&self, writer: &mut Writer, from: u64, last: &[u8; QueueEntry::BYTES]) -> Result<()> {
+    fn fill_front(&self, writer: &mut Writer, from: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
         let present = self.files.numbers()?;
         let first = from / self.files.per_file();
         let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
         let stale = present.into_iter().filter(|file| *file < lowest);
         self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
-        let log_start = writer.rebuild.as_ref().map_or(u64::MAX, |rebuild| rebuild.log_start);
-        let may_be = |entry: QueueEntry| entry.is_filler() || entry.end() <= log_start;
-        let is_entry = |bytes: &[u8]| QueueEntry::decode(bytes).is_ok_and(|entry| entry.is_some_and(may_be));
-        self.fill(writer, lowest * self.files.per_file()..from, last, is_entry)
+        let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
+        let keeps = |entry: &QueueEntry| lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry));
+        self.fill(writer, lowest * self.files.per_file()..from, filler, keeps)
     }
 
-    /// Writes fillers in place of the entries of a range that are not to be kept, `last` as the last one.
+    /// Writes fillers in place of the entries of a range that are not to be kept.
     fn fill(
         &self,
         writer: &mut Writer,
         entries: Range<u64>,
-        last: &[u8; QueueEntry::BYTES],
-        keeps: impl Fn(&[u8]) -> bool,
+        filler: &[u8; QueueEntry::BYTES],
+        keeps: impl Fn(&QueueEntry) -> bool,
     ) -> Result<()> {
-        let border = entries.start.max(entries.end.saturating_sub(1));
-        for (entries, filler) in [(entries.start..border, &QueueEntry::FILLER), (border..entries.end, last)] {
-            let is_kept = |stored: &[u8]| keeps(stored) && *stored != QueueEntry::FILLER;
-            self.rewrite(writer, entries, |stored| Ok((!is_kept(stored)).then_some(filler)))?;
-        }
-        Ok(())
+        let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(|entry| keeps(&entry));
+        self.rewrite(writer, entries, |stored| Ok((!is_kept(stored)).then_some(filler))).map(drop)
     }
 
     /// Writes entries, all of one file; in a rebuild only if they differ from what is there.

@@ -26,6 +26,8 @@ pub(crate) struct QueueSizes {
     pub(crate) queue_file_entries: u32,
     pub(crate) batch_queue_file_entries: u32,
     pub(crate) max_open_files: usize,
+    /// The length of a log file; 0 for a queue alone.
+    pub(crate) log_file_bytes: u64,
 }
 
 /// What all queues of a table share.
@@ -201,6 +203,20 @@ impl EntryFiles {
         handles.removed += 1;
         handles.files.remove(&(self.number, base / self.file_bytes()));
         Ok(())
+    }
+
+    /// What stands for lost messages before one whose record has this place. RocketMQ gives that one once more for each, if it
+    /// would leave it out behind its own filler.
+    pub(super) fn filler_before(&self, (log_offset, record_bytes): (u64, u32)) -> [u8; QueueEntry::BYTES] {
+        let is_in_first_file = log_offset < self.shared.sizes.log_file_bytes;
+        if is_in_first_file { QueueEntry::filler_at(log_offset, record_bytes).encode() } else { QueueEntry::FILLER }
+    }
+
+    /// What stands for lost messages with none behind them in a log that goes beyond `log_offset`: bytes on both sides of a
+    /// file's border can never be read as a message. `None` if it has no border.
+    pub(super) fn filler_at_end(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
+        let border = self.shared.sizes.log_file_bytes;
+        (0 < border && border < log_offset).then(|| QueueEntry::filler_at(border - 1, 2).encode())
     }
 
     /// Where an entry is: its file and the position in it.

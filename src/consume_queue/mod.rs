@@ -17,5 +17,6 @@ mod tests;
 
 pub(crate) use change::sync_queues;
 pub(crate) use entry_files::QueueSizes;
+pub(crate) use queue::Damages;
 pub use queue::{ConsumeQueue, QueueItem, TimeBound};
 pub(crate) use table::QueueTable;

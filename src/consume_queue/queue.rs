@@ -1,8 +1,7 @@
 //! One queue as readers see it.
 //!
 //! Always: `min <= next`, `first_entry` is at or before the entry of `min`, and every entry from that one to `end_entry`
-//! is whole on disk. In a plain queue an entry's number is its queue offset, and `end_entry == next`, or less where the last
-//! messages were lost.
+//! is whole on disk. In a plain queue `end_entry == next`, and an entry's number is its queue offset.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use super::entry_files::{EntryFiles, Extension, QueueSizes, Shared};
 use crate::disk::Storage;
-use crate::error::Result;
+use crate::error::{Corruption, Result};
 use crate::format::DecodeError;
 use crate::format::names::is_folder_name;
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
@@ -74,15 +73,34 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 pub(super) struct Unsynced(pub(super) BTreeSet<Option<u64>>);
 
+/// Damage of the log, as whoever walks over it meets it.
+pub(crate) type Damages = Arc<Mutex<Vec<Corruption>>>;
+
 /// A rebuild under way.
 #[derive(Debug, Default)]
 pub(super) struct Rebuild {
-    /// Where the log begins: an entry of a record in it is right only where the rebuild says it too.
-    pub(super) log_start: u64,
+    pub(super) lost: Lost,
     /// Has an entry been appended? The first one decides where the queue begins.
     pub(super) started: bool,
     /// Did a file differ from the log?
     pub(super) changed: bool,
+}
+
+/// What a rebuild knows of messages that it does not meet.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Lost {
+    /// Where the log begins: an entry of a record in it is right only where the rebuild says it too.
+    pub(super) log_start: u64,
+    /// The damage that was met so far.
+    pub(super) damages: Damages,
+}
+
+impl Lost {
+    /// Is this the entry of a message that no other can replace: its record was deleted, or is damaged?
+    pub(super) fn has(&self, entry: &QueueEntry) -> bool {
+        let is_damaged = || lock(&self.damages).iter().any(|damage| damage.range.contains(&entry.log_offset));
+        !entry.is_filler() && (entry.end() <= self.log_start || is_damaged())
+    }
 }
 
 impl Writer {
@@ -146,8 +164,12 @@ impl ConsumeQueue {
     pub fn open(root: impl AsRef<Path>, topic: &str, queue_id: i32, file_entries: u32) -> Result<Self> {
         check_that("topic", is_folder_name(topic), "it cannot name a folder")?;
         let (root, new_dir) = (root.as_ref(), root.as_ref().join("mqlog").join("new"));
-        let sizes =
-            QueueSizes { queue_file_entries: file_entries, batch_queue_file_entries: file_entries, max_open_files: 4 };
+        let sizes = QueueSizes {
+            queue_file_entries: file_entries,
+            batch_queue_file_entries: file_entries,
+            max_open_files: 4,
+            log_file_bytes: 0,
+        };
         let queue = Self::new(&Shared::new(Storage::real(), root, &new_dir, sizes)?, topic.into(), queue_id, false);
         if let Some(odd) = queue.files.list()?.0.iter().find(|file| !queue.files.is_whole(file)) {
             let position = odd.base / queue.files.file_bytes() * queue.files.per_file();

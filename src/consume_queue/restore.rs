@@ -3,9 +3,10 @@
 //! Between `begin_rebuild` and `finish_rebuild` every entry of the log is appended, and what the files hold otherwise is
 //! rewritten.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::queue::{ConsumeQueue, Extent, Rebuild};
+use super::queue::{ConsumeQueue, Damages, Extent, Lost, Rebuild};
 use crate::error::Result;
 use crate::format::queue_entry::QueueEntry;
 use crate::offset::{LogOffset, QueueOffset};
@@ -63,7 +64,7 @@ impl ConsumeQueue {
         // Without files there are no messages: whoever removed the last one of an open store took them along.
         let has_room = kept.last().map_or(min == next, |last| end_entry <= last.base / entry_bytes + per_file);
         let is_numbered =
-            state.batch == self.files.is_batch && min <= next && has_room && (state.batch || end_entry <= next);
+            state.batch == self.files.is_batch && min <= next && has_room && (state.batch || end_entry == next);
         if !is_numbered || !kept.iter().all(is_there) || (is_clean && present != state.files) {
             return Ok(false);
         }
@@ -105,9 +106,10 @@ impl ConsumeQueue {
 
     /// Begins to compare the queue with the log: until [`finish_rebuild`](Self::finish_rebuild), readers see what was
     /// appended since. Files of a wrong length get the right one, files in a wrong place go.
-    pub(crate) fn begin_rebuild(&self, log_start: LogOffset) -> Result<()> {
+    pub(crate) fn begin_rebuild(&self, log_start: LogOffset, damages: &Damages) -> Result<()> {
         let mut writer = lock(&self.writer);
-        writer.rebuild = Some(Box::new(Rebuild { log_start: log_start.get(), ..Rebuild::default() }));
+        let lost = Lost { log_start: log_start.get(), damages: Arc::clone(damages) };
+        writer.rebuild = Some(Box::new(Rebuild { lost, ..Rebuild::default() }));
         let extent = self.extent();
         let end_entry = if self.files.is_batch { extent.first_entry } else { extent.min };
         self.replace(Extent { next: extent.min, end_entry, ..extent });
@@ -140,7 +142,7 @@ impl ConsumeQueue {
             let mut found = self.find_extent(u64::MAX)?;
             for index in (found.first_entry..found.end_entry).rev() {
                 let Ok(Some(item)) = self.parse(index, &self.files.read(index, 1)?) else { break };
-                if item.entry.is_end_filler() || is_kept(&item.entry) {
+                if is_kept(&item.entry) {
                     break;
                 }
                 (found.end_entry, found.next) = (index, item.queue_offset.get());

@@ -23,7 +23,12 @@ const PER_FILE: u32 = 7;
 const TOPIC: &str = "orders";
 
 fn table_with(root: &Path, storage: Storage, per_file: u32) -> QueueTable {
-    let sizes = QueueSizes { queue_file_entries: per_file, batch_queue_file_entries: per_file, max_open_files: 2 };
+    let sizes = QueueSizes {
+        queue_file_entries: per_file,
+        batch_queue_file_entries: per_file,
+        max_open_files: 2,
+        log_file_bytes: 0,
+    };
     QueueTable::open(storage, root, &root.join("mqlog/new"), sizes).unwrap().0
 }
 
@@ -145,17 +150,17 @@ fn replay(queue: &ConsumeQueue, model: &Model, from: u64) -> Result<()> {
     for (offset, entry) in model.entries.range(from..) {
         match queue.append(at(*offset), &[*entry]) {
             Err(Error::OutOfOrder { .. }) => {
-                queue.skip_to(at(*offset), u64::MAX)?;
+                queue.skip_to(at(*offset), (u64::MAX, 0))?;
                 queue.append(at(*offset), &[*entry])?;
             }
             done => drop(done?),
         }
     }
-    queue.skip_to(at(model.next), u64::MAX)
+    queue.skip_to(at(model.next), (u64::MAX, 0))
 }
 
 fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
-    queue.begin_rebuild(LogOffset::MAX)?;
+    queue.begin_rebuild(LogOffset::MAX, &Damages::default())?;
     // The log has no records below its start.
     replay(queue, model, model.min)?;
     let changed = queue.finish_rebuild(&|_| true)?;
@@ -284,7 +289,7 @@ impl World<'_> {
             let from = self.model.next + gap;
             let refused = self.queue.append(at(from), &[entry(1)]);
             assert!(matches!(refused, Err(Error::OutOfOrder { .. })));
-            self.queue.skip_to(at(from), u64::MAX).unwrap();
+            self.queue.skip_to(at(from), (u64::MAX, 0)).unwrap();
             self.queue.append(at(from), &self.model.append(from, 1)).unwrap();
         }
     }
@@ -439,7 +444,7 @@ proptest! {
                 prop_assert!(queue.range().end <= at(cut.max(min)));
                 prop_assert_eq!(everything(&queue).last().map(|last| last.0), kept.map(|entry| entry.base));
             }
-            queue.begin_rebuild(LogOffset::MAX).unwrap();
+            queue.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap();
             for entry in entries.iter().skip(raise) {
                 queue.append_batch(entry).unwrap();
             }
@@ -643,7 +648,7 @@ fn a_queue_without_records_keeps_its_end() {
     let queue = queue(dir.path());
     queue.append(at(0), &run(0..10)).unwrap();
     let again = self::queue(dir.path());
-    again.begin_rebuild(LogOffset::MAX).unwrap();
+    again.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap();
     assert!(!again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(10)..at(10));
     again.append(at(10), &run(10..11)).unwrap();
@@ -674,14 +679,14 @@ fn of_a_queue_without_records_only_what_was_deleted_keeps_its_place() {
         let folder = if is_batch { "batchconsumequeue" } else { "consumequeue" };
         let path = dir.path().join(format!("{folder}/{TOPIC}/0/{:020}", 0));
         let again = open();
-        again.begin_rebuild(LogOffset::new(400)).unwrap();
+        again.begin_rebuild(LogOffset::new(400), &Damages::default()).unwrap();
         assert!(again.finish_rebuild(&|entry| entry.end() <= 400).unwrap());
         assert_eq!(again.range(), at(4)..at(4));
         let bytes = fs::read(&path).unwrap();
         let entry_bytes = if is_batch { BatchEntry::BYTES } else { QueueEntry::BYTES };
         assert!(bytes[3 * entry_bytes..4 * entry_bytes].iter().any(|byte| *byte != 0));
         assert!(bytes[4 * entry_bytes..].iter().all(|byte| *byte == 0));
-        again.begin_rebuild(LogOffset::ZERO).unwrap();
+        again.begin_rebuild(LogOffset::ZERO, &Damages::default()).unwrap();
         assert!(again.finish_rebuild(&|_| false).unwrap());
         assert_eq!(again.range(), at(0)..at(0));
         assert!(!path.exists());
@@ -705,7 +710,7 @@ fn in_front_of_a_queue_only_deleted_messages_have_entries() {
     let dir = tempfile::tempdir().unwrap();
     queue(dir.path()).append(at(0), &run(0..6)).unwrap();
     let again = queue(dir.path());
-    again.begin_rebuild(LogOffset::new(200)).unwrap();
+    again.begin_rebuild(LogOffset::new(200), &Damages::default()).unwrap();
     again.append(at(4), &run(4..6)).unwrap();
     assert!(again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(4)..at(6));
@@ -727,7 +732,7 @@ fn numbers_beyond_any_queue_are_damage() {
     bytes[BatchEntry::BYTES..][..BatchEntry::BYTES].copy_from_slice(&BatchEntry { base: 1 << 61, ..batch }.encode());
     fs::write(path, bytes).unwrap();
     let again = batch_queue(dir.path());
-    again.begin_rebuild(LogOffset::MAX).unwrap();
+    again.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap();
     assert!(again.finish_rebuild(&|_| true).unwrap());
     assert_eq!(again.range(), at(2)..at(2));
 
@@ -738,7 +743,7 @@ fn numbers_beyond_any_queue_are_damage() {
     fs::remove_file(file(dir.path(), 0)).unwrap();
     let again = queue(dir.path());
     assert!(again.is_damaged());
-    again.begin_rebuild(LogOffset::MAX).unwrap();
+    again.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap();
     assert!(again.finish_rebuild(&|_| true).unwrap() && !far.exists());
     assert_eq!(again.range(), at(0)..at(0));
 }
@@ -786,7 +791,7 @@ fn a_queue_of_fillers_alone_has_no_message() {
     let dir = tempfile::tempdir().unwrap();
     let queue = queue(dir.path());
     queue.append(at(0), &run(0..3)).unwrap();
-    queue.skip_to(at(20), u64::MAX).unwrap();
+    queue.skip_to(at(20), (u64::MAX, 0)).unwrap();
     let state = QueueState { min: at(3), ..checkpoint(&queue) };
     let again = self::queue(dir.path());
     assert!(again.restore(&state, true, LogOffset::ZERO).unwrap());
@@ -832,7 +837,7 @@ fn odd_names_are_strays_and_odd_lengths_are_damage() {
     fs::write(dir.path().join("consumequeue/CURRENT"), "").unwrap();
     fs::write(folder.join("notes"), "").unwrap();
     fs::write(folder.join("00000000000000000000"), "").unwrap();
-    let sizes = QueueSizes { queue_file_entries: 7, batch_queue_file_entries: 7, max_open_files: 2 };
+    let sizes = QueueSizes { queue_file_entries: 7, batch_queue_file_entries: 7, max_open_files: 2, log_file_bytes: 0 };
     let (table, mut strays) = QueueTable::open(Storage::real(), dir.path(), &dir.path().join("new"), sizes).unwrap();
     strays.sort();
     let expected = ["consumequeue/CURRENT", "consumequeue/a/03", "consumequeue/a/3/notes"];
@@ -876,7 +881,7 @@ fn readers_never_see_half_an_entry() {
                 .map(|offset| QueueEntry { log_offset: offset * u64::from(life), record_bytes: life, tags_code: 0 })
                 .collect();
             match life % 3 {
-                0 => queue.begin_rebuild(LogOffset::MAX).unwrap(),
+                0 => queue.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap(),
                 _ => queue.truncate_to(at(0)).unwrap(),
             }
             for (index, entries) in entries.chunks(9).enumerate() {
@@ -908,6 +913,7 @@ fn queues_written_by_rocketmq_are_read_as_rocketmq_reads_them() {
             queue_file_entries: number("--queue-file-entries"),
             batch_queue_file_entries: number("--batch-queue-file-entries"),
             max_open_files: 3,
+            log_file_bytes: 0,
         };
         let root = dir.path().join(name);
         let (table, strays) = QueueTable::open(Storage::real(), &root, &dir.path().join("new"), sizes).unwrap();
@@ -961,7 +967,7 @@ fn compare_with_rocketmq(
     let timeless: Vec<_> = items.iter().map(|item| QueueItem { store_ms: None, ..*item }).collect();
     assert_eq!(timeless, expected, "{end}");
 
-    queue.begin_rebuild(LogOffset::MAX).unwrap();
+    queue.begin_rebuild(LogOffset::MAX, &Damages::default()).unwrap();
     for item in &items {
         let QueueEntry { log_offset, record_bytes, tags_code } = item.entry;
         match item.store_ms {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit_log::{CommitLog, Walked};
-use crate::consume_queue::{ConsumeQueue, QueueItem, QueueTable};
+use crate::consume_queue::{ConsumeQueue, Damages, QueueItem, QueueTable};
 use crate::error::{Corruption, Error, Result};
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
 use crate::format::record::{RecordView, Transaction};
@@ -71,7 +71,7 @@ pub(crate) struct Dispatcher {
     ended: AtomicBool,
     /// Entries that got no place: a name that is no folder, a queue offset that is taken.
     refused: AtomicU64,
-    damages: Mutex<Vec<Corruption>>,
+    damages: Damages,
     /// Told after each step of the queues that got messages in it.
     on_arrival: Option<OnArrival>,
 }
@@ -90,7 +90,7 @@ impl Dispatcher {
         levels: DelayLevels,
         on_arrival: Option<OnArrival>,
     ) -> Self {
-        let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        let (cursor, refused, damages) = (Mutex::default(), AtomicU64::new(0), Damages::default());
         Self { log, queues, index, levels, cursor, ended: AtomicBool::new(false), refused, damages, on_arrival }
     }
 
@@ -151,7 +151,7 @@ impl Dispatcher {
         let is_chosen = |queue: &Arc<ConsumeQueue>| selection.has(queue.topic(), queue.queue_id());
         let compared: Vec<_> = self.queues.all().into_iter().filter(is_chosen).collect();
         let log_start = self.log.range().start;
-        compared.iter().try_for_each(|queue| queue.begin_rebuild(log_start))?;
+        compared.iter().try_for_each(|queue| queue.begin_rebuild(log_start, &self.damages))?;
         let mut cursor = DispatchCursor { at: range.start.max(log_start), ..DispatchCursor::default() };
         while cursor.at < range.end {
             (cursor, _) = self.feed(cursor, range.end, 16 * STEP_BYTES, selection)?;
@@ -163,7 +163,8 @@ impl Dispatcher {
         let is_damaged =
             |at| damages.iter().any(|damage| damage.range.contains(&at)) || self.log.known_damage(at).is_some();
         let is_kept = |entry: &QueueEntry| {
-            entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_damaged(entry.log_offset))
+            let is_for_good = || entry.is_filler() || is_damaged(entry.log_offset);
+            entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_for_good())
         };
         let mut repaired = Vec::new();
         for queue in compared {
@@ -173,12 +174,6 @@ impl Dispatcher {
             raise(&queue, queue.range().end);
         }
         Ok(repaired)
-    }
-
-    /// What a queue can end with whose last messages were lost; nothing in a log of one file.
-    pub(crate) fn end_filler(&self) -> Option<QueueEntry> {
-        let border = self.log.file_bytes();
-        (border < self.log.range().end.get()).then(|| QueueEntry::end_filler(border))
     }
 
     /// Is a queue's entry the one that dispatch makes for a record?
@@ -275,7 +270,7 @@ impl Dispatcher {
                     count: target.count,
                 };
                 let append = || queue.append_batch(&entry);
-                self.settle(append(), &queue, entry.log_offset, append)
+                self.settle(append(), &queue, (entry.log_offset, entry.record_bytes), append)
             });
         });
         fed?;
@@ -300,22 +295,25 @@ impl Dispatcher {
                 each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
                     .try_for_each(|run| self.append(&run))
             }
-            done => self.settle(done, &run.queue, run.entries.first().map_or(0, |first| first.log_offset), append),
+            done => {
+                let first = run.entries.first().map_or((0, 0), |first| (first.log_offset, first.record_bytes));
+                self.settle(done, &run.queue, first, append)
+            }
         }
     }
 
-    /// Puts right what came of an append, whose first record is at `log_offset`.
+    /// Puts right what came of an append, whose first record has this place.
     fn settle(
         &self,
         done: Result<()>,
         queue: &ConsumeQueue,
-        log_offset: u64,
+        record: (u64, u32),
         again: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let done = match done {
             // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                queue.skip_to(QueueOffset::new(given), log_offset).and_then(|()| again())
+                queue.skip_to(QueueOffset::new(given), record).and_then(|()| again())
             }
             done => done,
         };

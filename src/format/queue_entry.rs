@@ -43,17 +43,17 @@ impl QueueEntry {
     #[doc(alias = "fillPreBlank")]
     pub const FILLER: [u8; Self::BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0];
 
-    /// What the last entry of a queue whose last messages were lost has in place of the hash of tags: no hash is so large, and
-    /// no time.
-    const END_TAGS: i64 = i64::from_be_bytes(*b"mqlogend");
+    /// What mqlog's fillers have in place of the hash of tags: no hash is so large, and no time.
+    const FILLER_TAGS: i64 = i64::from_be_bytes(*b"mqlogfil");
 
-    /// What mqlog writes at the end of a queue whose last messages were lost, in a log with files up to and behind `border`.
+    /// A filler in place of a lost message, where RocketMQ's own [`FILLER`](Self::FILLER) would hide others from it: the bytes
+    /// that it names instead.
     ///
-    /// RocketMQ takes everything for dispatched that lies before the end of what a queue's last entry names: behind a
-    /// [`FILLER`](Self::FILLER) it would ignore each message below 2 GiB. These two bytes on both sides of a file's border
-    /// are below all that comes, and cannot be read as a message.
-    pub const fn end_filler(border: u64) -> Self {
-        Self { log_offset: border - 1, record_bytes: 2, tags_code: Self::END_TAGS }
+    /// Behind an entry that cannot be read RocketMQ leaves out what lies in the same log file, which for its own filler is the
+    /// first one; and it takes everything for dispatched that lies before the end of what a queue's last entry names, which for
+    /// its own filler are the first 2 GiB.
+    pub const fn filler_at(log_offset: u64, record_bytes: u32) -> Self {
+        Self { log_offset, record_bytes, tags_code: Self::FILLER_TAGS }
     }
 
     /// Decodes the entry at the first byte of `bytes`; `None` if no record is named: its length is 0.
@@ -72,16 +72,11 @@ impl QueueEntry {
         self.log_offset.saturating_add(self.record_bytes.into())
     }
 
-    /// Tells whether this is a [`FILLER`](Self::FILLER) or an [`end_filler`](Self::end_filler): it looks like an entry, but
-    /// names no record.
+    /// Tells whether this is a [`FILLER`](Self::FILLER) or a [`filler_at`](Self::filler_at): it looks like an entry, but stands
+    /// for no message.
     pub const fn is_filler(&self) -> bool {
-        let is_front = self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0;
-        is_front || self.is_end_filler()
-    }
-
-    /// Tells whether this is an [`end_filler`](Self::end_filler).
-    pub const fn is_end_filler(&self) -> bool {
-        self.record_bytes == 2 && self.tags_code == Self::END_TAGS
+        let is_rocketmqs = self.log_offset == 0 && self.record_bytes == i32::MAX as u32 && self.tags_code == 0;
+        is_rocketmqs || self.tags_code == Self::FILLER_TAGS
     }
 }
 

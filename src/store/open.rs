@@ -16,7 +16,7 @@ use crate::consume_queue::{QueueSizes, QueueTable};
 use crate::disk::{OverlayDisk, Storage, descriptor_limit};
 use crate::dispatch::{DelayLevels, Dispatcher};
 use crate::drive::Drive;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::flush::{FlushPolicy, FlushService};
 use crate::format::index::IndexLayout;
 use crate::format::record::RecordCrc;
@@ -173,12 +173,14 @@ fn build(
     let OpenedLog { log, side, known, format, found, is_clean: clean } = opened;
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
     let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
+    let is_new = |met: &Corruption| found.corruptions.iter().all(|known| !known.range.contains(&met.range.start));
+    let met = parts.dispatcher.damages().into_iter().filter(is_new).collect();
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
         foreign_writer: known.foreign,
         log: log.range(),
         torn: found.torn,
-        corruptions: found.corruptions,
+        corruptions: [found.corruptions, met].concat(),
         repaired_blanks: found.blanks,
         strays: [found.strays, strays].concat(),
         empty_files: found.empty,
@@ -235,6 +237,7 @@ fn open_parts(options: &StoreOptions, opened: &OpenedLog) -> Result<(Parts, Vec<
         queue_file_entries: format.queue_file_entries,
         batch_queue_file_entries: format.batch_queue_file_entries,
         max_open_files: options.max_open_files.min(descriptor_limit() / 4),
+        log_file_bytes: format.log_file_bytes,
     };
     let (queues, queue_strays) = QueueTable::open(storage.clone(), &options.root, &new_dir, sizes)?;
     let layout = IndexLayout { slots: format.index_slots, entries: format.index_entries };

@@ -30,7 +30,8 @@ pub struct RecoveryReport {
     pub log: Range<LogOffset>,
     /// Bytes behind the end that were cut, and are kept in `mqlog/cut/`.
     pub torn: Option<Range<LogOffset>>,
-    /// Damage to what was durable.
+    /// Damage to what was durable: what was looked at to find the log's end, and what a comparison of queues or index with the
+    /// log met. An opening under [`RecoveryMode::Refuse`](crate::RecoveryMode::Refuse) fails only at the former.
     pub corruptions: Vec<Corruption>,
     /// End-of-file blanks with a wrong field, which were written anew.
     pub repaired_blanks: Vec<LogOffset>,

@@ -199,8 +199,7 @@ pub(crate) fn check_content(store: &MessageStore) -> Content {
 /// 4.9 each of the store. It believes the last entry before the first one that is none.
 pub(crate) fn dispatched_by_rocketmq(root: &Path, topic: &str, queue_id: i32) -> u64 {
     let mut end = 0;
-    let mut files = files_below(&root.join(format!("consumequeue/{topic}/{queue_id}")));
-    files.sort();
+    let files = files_below(&root.join(format!("consumequeue/{topic}/{queue_id}")));
     for bytes in files.iter().map(|file| fs::read(file).unwrap()) {
         for entry in bytes.chunks_exact(QueueEntry::BYTES) {
             let Ok(Some(entry)) = QueueEntry::decode(entry) else { return end };
@@ -208,6 +207,26 @@ pub(crate) fn dispatched_by_rocketmq(root: &Path, topic: &str, queue_id: i32) ->
         }
     }
     end
+}
+
+/// The log offsets that RocketMQ gives a consumer that asks for all messages of a queue in a log of 16 KiB files that begins at 0:
+/// behind an entry that it cannot read, it leaves out what lies before the end of the file in which that one begins.
+pub(crate) fn read_by_rocketmq(root: &Path, topic: &str, log_end: u64) -> Vec<u64> {
+    let (mut given, mut skip_to) = (Vec::new(), 0);
+    for bytes in files_below(&root.join(format!("consumequeue/{topic}/0"))).iter().map(|file| fs::read(file).unwrap()) {
+        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
+            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return given };
+            let (end, file_end) =
+                (entry.log_offset + u64::from(entry.record_bytes), entry.log_offset / 16384 * 16384 + 16384);
+            if entry.log_offset < skip_to {
+            } else if end <= file_end.min(log_end) {
+                given.push(entry.log_offset);
+            } else {
+                skip_to = file_end;
+            }
+        }
+    }
+    given
 }
 
 /// A folder in memory where there is one: what a kill leaves does not depend on the disk.

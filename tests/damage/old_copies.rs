@@ -11,6 +11,7 @@ use mqlog::{
 
 use crate::common::{
     Content, check_content, check_store, copy_dir, copy_file, dispatched_by_rocketmq, fast_dir, files_below,
+    read_by_rocketmq,
 };
 use crate::stores::{self, End, put_inner_batch};
 use crate::{flip, shorten};
@@ -633,5 +634,49 @@ fn the_last_message_that_was_deleted_or_is_damaged_decides_where_a_queue_ends() 
         }
         let store = open();
         assert_eq!(store.put(Message::new("b")).unwrap().queue_offset.get(), 10, "{damaged_log}");
+    }
+}
+
+/// A damaged message got a filler when its queue was compared with the log. RocketMQ then left out all messages behind it that lie
+/// in the log's first file; and mqlog, which had named the damage before, passed over it.
+#[test]
+fn a_comparison_hides_neither_a_damaged_message_nor_those_behind_it() {
+    for lost in [0..1, 1..2, 0..3, 2..4, 4..6] {
+        for is_file_lost in [false, true] {
+            let dir = fast_dir();
+            let store = MessageStore::open(options(dir.path())).unwrap();
+            let puts: Vec<_> = (0..6).map(|_| store.put(Message::new("t")).unwrap()).collect();
+            put(&store, "fill", 20, &[7; 1000]);
+            let late = store.put(Message::new("t")).unwrap();
+            store.close().unwrap();
+            puts[lost.clone()].iter().for_each(|put| flip(&first_file(dir.path()), put.log_offset.get() + 4));
+            let queue = dir.path().join("consumequeue/t/0/00000000000000000000");
+            if is_file_lost {
+                fs::remove_file(&queue).unwrap();
+            } else {
+                // As a copy of the folder has it.
+                fs::write(&queue, fs::read(&queue).unwrap()).unwrap();
+            }
+            let store = MessageStore::open(options(dir.path())).unwrap();
+            let (report, end) = (store.recovery_report(), store.log_range().end.get());
+            let damaged = puts[lost.start].log_offset.get()..puts[lost.end - 1].end().get();
+            assert_eq!(report.corruptions.iter().map(|damage| damage.range.clone()).collect::<Vec<_>>(), [damaged]);
+            let found: Vec<_> = store.queue("t", 0).iter_from(QueueOffset::ZERO).map(|found| found.is_ok()).collect();
+            if !is_file_lost && lost.start > 0 {
+                assert_eq!(found, (0..7).map(|number| !lost.contains(&number)).collect::<Vec<_>>(), "{lost:?}");
+            }
+            assert_eq!(found.iter().filter(|is_ok| **is_ok).count(), 7 - lost.len(), "{lost:?}");
+            store.close().unwrap();
+            let given = read_by_rocketmq(dir.path(), "t", end);
+            let whole = puts.iter().enumerate().filter(|(number, _)| !lost.contains(number)).map(|(_, put)| put);
+            for whole in whole.chain([&late]) {
+                assert!(
+                    given.contains(&whole.log_offset.get()),
+                    "{lost:?} {is_file_lost}: {} of {given:?}",
+                    whole.log_offset
+                );
+            }
+            assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+        }
     }
 }
