@@ -291,7 +291,9 @@ impl ConsumeQueue {
         filler: &[u8; QueueEntry::BYTES],
         keeps: impl Fn(&QueueEntry) -> bool,
     ) -> Result<()> {
-        let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(|entry| keeps(&entry));
+        // Where RocketMQ's own does, any other does too.
+        let keeps = |entry: QueueEntry| keeps(&entry) || (*filler == QueueEntry::FILLER && entry.is_filler());
+        let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(keeps);
         self.rewrite(writer, entries, |stored| Ok((!is_kept(stored)).then_some(filler))).map(drop)
     }
 

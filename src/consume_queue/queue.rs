@@ -321,6 +321,20 @@ impl ConsumeQueue {
         Ok(())
     }
 
+    /// Has the queue begin with the first file that is there: where this process only reads, another may delete files. Returns
+    /// whether any were gone.
+    pub(crate) fn leave_out_missing(&self) -> Result<bool> {
+        let _writer = lock(&self.writer);
+        let extent = self.extent();
+        let lowest = self.files.numbers()?.first().map_or(extent.end_entry, |file| file * self.files.per_file());
+        let first_entry = lowest.min(extent.end_entry);
+        if first_entry <= extent.first_entry {
+            return Ok(false);
+        }
+        self.replace(Extent { min: self.offset_at(&extent, first_entry)?, first_entry, ..extent });
+        Ok(true)
+    }
+
     /// Does what a reader does, again if what it saw has changed meanwhile.
     pub(super) fn stable<T>(&self, mut look: impl FnMut(&Extent) -> Result<T>) -> Result<T> {
         loop {

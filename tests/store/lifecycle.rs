@@ -14,7 +14,7 @@ use mqlog::{
     StoreOptions,
 };
 
-use crate::common::{check_store, fast_dir, small};
+use crate::common::{check_store, fast_dir, files_below, inner_batch, small};
 use crate::{HandClock, get, open, put_many};
 
 const ROOT: &str = "MQLOG_LOCK_ROOT";
@@ -240,6 +240,30 @@ fn old_files_go_and_their_messages_with_them() {
 }
 
 /// It counted the records of a file and then missed their entries, when the file had been deleted meanwhile.
+/// Queue files that another process deleted were damage to one that only reads.
+#[test]
+fn verify_names_no_damage_of_what_another_process_deletes() {
+    let dir = fast_dir();
+    let store = MessageStore::open(small(dir.path())).unwrap();
+    for _ in 0..100 {
+        store.put(Message::new("t").body(&[7; 500])).unwrap();
+        store.put(inner_batch("batches", 2, b"")).unwrap();
+    }
+    store.close().unwrap();
+    let store = MessageStore::open(small(dir.path()).read_only(true)).unwrap();
+    for folder in ["consumequeue/t/0", "batchconsumequeue/batches/0"] {
+        let files = files_below(&dir.path().join(folder));
+        files[..3].iter().for_each(|file| fs::remove_file(file).unwrap());
+    }
+    fs::remove_file(dir.path().join("commitlog/00000000000000000000")).unwrap();
+    let report = store.verify().unwrap();
+    assert_eq!((report.damages, report.records), (Vec::new(), 200));
+    assert!((1..200).contains(&report.queue_entries));
+    let last = files_below(&dir.path().join("consumequeue/t/0")).pop().unwrap();
+    fs::remove_file(last).unwrap();
+    assert_ne!(store.verify().unwrap().damages, []);
+}
+
 #[test]
 fn verify_names_no_damage_while_others_put_and_delete() {
     let dir = fast_dir();
