@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Counts;
 use crate::compare::{check_keys, check_records};
-use crate::content::{Content, check_readers, query};
+use crate::content::{Content, check_readers, query, unsigned};
 use crate::disk::{Copy, listing, log_bytes, log_files};
 use crate::expected::{Golden, Keys, Queue, Queues, Store, keys_of};
 use crate::opened::{check_more, put_more};
@@ -120,7 +120,12 @@ fn salvaged(name: &str, options: impl Fn() -> StoreOptions, whole: &Whole) {
     store.close().unwrap_or_else(|error| panic!("{name}: {error}"));
 
     let store = open();
-    assert!(Content::read(&store) == content, "{name}: the second opening shows something else");
+    let mut again = Content::read(&store);
+    for queue in again.queues.values_mut() {
+        // The damage is met when it is read: nobody has looked there yet.
+        queue.entries.retain(|entry| !whole.damage.contains(&unsigned(entry[1])));
+    }
+    assert!(again == content, "{name}: the second opening shows something else");
     check_keys(name, &query(&store, &whole.keys), &whole.keys);
     let damages = store.verify().expect("the store can be verified").damages;
     assert!(damages.iter().any(|damage| damage.range == whole.damage), "{name}: {damages:?}");
