@@ -50,6 +50,9 @@ fn show_objects(store: &MessageStore, sizes: &[(String, Size)], output: &mut Out
     for stray in &report.strays {
         output.object(&Object::default().field("stray", stray.display().to_string()))?;
     }
+    for empty in &report.empty_files {
+        output.object(&Object::default().field("empty_file", empty.display().to_string()))?;
+    }
     for (topic, queue_id) in store.queues()? {
         let range = store.queue(&topic, queue_id).range()?;
         let object = Object::default()
@@ -102,6 +105,7 @@ fn damage(report: &RecoveryReport) -> String {
         lines.push(format!("the last write was cut short: {} to {}", torn.start, torn.end));
     }
     lines.extend(report.strays.iter().map(|path| format!("not a file of the store: {}", path.display())));
+    lines.extend(report.empty_files.iter().map(|path| format!("an empty file behind the last: {}", path.display())));
     if lines.is_empty() { "damage  none seen\n".to_owned() } else { format!("damage  {}\n", lines.join("\n        ")) }
 }
 

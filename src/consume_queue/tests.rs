@@ -704,6 +704,62 @@ fn an_entry_that_no_file_can_hold_is_refused() {
     assert_eq!(queue.append(at(0), &[largest]).unwrap(), 1);
 }
 
+/// RocketMQ leaves out what lies in the log's first file behind a filler of its own, and ignores all that comes below 2 GiB behind
+/// one at a queue's end.
+#[test]
+fn fillers_of_lost_messages_hide_no_other_from_rocketmq() {
+    let dir = tempfile::tempdir().unwrap();
+    let sizes = QueueSizes {
+        queue_file_entries: PER_FILE,
+        batch_queue_file_entries: PER_FILE,
+        max_open_files: 2,
+        log_file_bytes: 1000,
+    };
+    let table = |name: &str| {
+        let root = dir.path().join(name);
+        QueueTable::open(Storage::real(), &root, &root.join("mqlog/new"), sizes).unwrap().0
+    };
+    let raw = |name: &str, file: u64| {
+        let bytes = fs::read(self::file(&dir.path().join(name), file)).unwrap();
+        let entries = bytes.chunks_exact(QueueEntry::BYTES).map(QueueEntry::decode);
+        entries.map_while(|entry| entry.unwrap()).collect::<Vec<_>>()
+    };
+    let rocketmqs = QueueEntry { log_offset: 0, record_bytes: i32::MAX as u32, tags_code: 0 };
+    let near = QueueEntry::filler_at(400, 100);
+
+    let queue = table("middle").get_or_create(TOPIC, 0).unwrap();
+    queue.append(at(0), &run(0..2)).unwrap();
+    queue.skip_to(at(4), (400, 100)).unwrap();
+    queue.append(at(4), &run(4..5)).unwrap();
+    queue.skip_to(at(6), (1100, 100)).unwrap();
+    queue.append(at(6), &run(11..12)).unwrap();
+    let expected = [run(0..2), vec![near, near], run(4..5), vec![rocketmqs], run(11..12)].concat();
+    assert_eq!(raw("middle", 0), expected);
+    let numbers = everything(&queue).iter().map(|(number, _)| *number).collect::<Vec<_>>();
+    assert_eq!(numbers, [0, 1, 4, 6], "fillers are no messages");
+
+    for (name, first, filler) in [("front", 4, near), ("later", 14, rocketmqs)] {
+        let queue = table(name).get_or_create(TOPIC, 0).unwrap();
+        queue.append(at(2), &run(first..first + 1)).unwrap();
+        assert_eq!(raw(name, 0), [vec![filler, filler], run(first..first + 1)].concat());
+    }
+
+    // The log goes on in a second file, or does not.
+    for (name, log_end, filler) in [("border", 1001, QueueEntry::filler_at(999, 2)), ("single", 900, near)] {
+        let queue = table(name).get_or_create(TOPIC, 0).unwrap();
+        queue.append(at(0), &run(4..5)).unwrap();
+        assert!(queue.keep_end(at(3), log_end).unwrap());
+        assert_eq!(raw(name, 0), [run(4..5), vec![filler, filler]].concat());
+        assert_eq!(queue.range(), at(0)..at(3));
+        queue.append(at(3), &run(20..21)).unwrap();
+        assert_eq!(everything(&queue).len(), 2);
+    }
+    let queue = table("empty").get_or_create(TOPIC, 0).unwrap();
+    assert!(queue.keep_end(at(3), 900).unwrap());
+    assert_eq!(queue.range(), at(3)..at(3));
+    assert!(!file(&dir.path().join("empty"), 0).exists(), "nothing that RocketMQ could misread");
+}
+
 /// In front of the first message an entry of a record that is still in the log, but damaged, becomes a filler.
 #[test]
 fn in_front_of_a_queue_only_deleted_messages_have_entries() {

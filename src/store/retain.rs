@@ -20,7 +20,8 @@ impl MessageStore {
     /// Deletes whole log files whose records are all below `offset`, and what queues and index hold of them; never the
     /// last file, nor anything that is not durable and dispatched. Returns how many log files went.
     ///
-    /// Messages that somebody holds stay readable for them.
+    /// Messages that somebody holds stay readable for them. A full disk does not stand in the way of an open store; to open one
+    /// takes a few blocks, though.
     ///
     /// # Errors
     /// - [`Error::ReadOnly`] if the store is

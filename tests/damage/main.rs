@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use common::{check_content, check_store, copy_dir, copy_file, fast_dir, inner_batch};
+use common::{check_content, check_store, copy_dir, copy_file, fast_dir, files_below, inner_batch};
 use mqlog::{Drive, Message, MessageStore, QueueOffset, RecoveryReport};
 use stores::{Base, End, Patient, options};
 
@@ -286,6 +286,28 @@ fn everything_derived_may_be_missing_at_once() {
             fs::remove_file(patient.path(name)).unwrap();
         }
         let store = patient.open();
+        assert!(check_store(&store) == base.content);
+        patient.check_after(store, &base.content);
+    }
+}
+
+#[test]
+fn an_empty_file_behind_the_last_is_reported_and_goes() {
+    for end in [End::Closed, End::Killed] {
+        let base = Base::make(end);
+        let patient = base.patient();
+        let last = files_below(&patient.path("commitlog")).pop().unwrap();
+        let base_of_last: u64 = last.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let empty = last.with_file_name(format!("{:020}", base_of_last + 16 * 1024));
+        fs::write(&empty, "").unwrap();
+        let reading = MessageStore::open(options(&patient.root).read_only(true)).unwrap();
+        assert_eq!(reading.recovery_report().empty_files, std::slice::from_ref(&empty));
+        assert!(empty.exists(), "reading changes nothing");
+        drop(reading);
+        let store = patient.open();
+        assert_eq!(store.recovery_report().empty_files, std::slice::from_ref(&empty));
+        // The next file may be in its place by now.
+        assert!(fs::metadata(&empty).map_or(true, |file| file.len() > 0));
         assert!(check_store(&store) == base.content);
         patient.check_after(store, &base.content);
     }
