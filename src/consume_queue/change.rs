@@ -75,7 +75,7 @@ impl ConsumeQueue {
         if self.starts(&writer, from) {
             let first = QueueEntry::decode(&entries).ok().flatten();
             let place = first.map_or((0, 0), |first| (first.log_offset, first.record_bytes));
-            self.begin_at(&mut writer, from, &self.files.filler_before(place))?;
+            self.begin_at(&mut writer, from, &self.files.filler_in_front(place))?;
         }
         let mut extent = self.extent();
         let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
@@ -99,37 +99,36 @@ impl ConsumeQueue {
         Ok(given - known)
     }
 
-    /// Lets the queue go on at `to`, with the message whose record has this place, where the messages between its end and
-    /// there were lost with their records.
+    /// Lets the queue go on at `to`, with the record at `log_offset`, where the messages between its end and there were
+    /// lost with their records.
     ///
     /// A plain queue gets fillers, which readers skip; in a rebuild an entry of a damaged record stays, so that readers hear of
     /// the damage.
-    pub(crate) fn skip_to(&self, to: QueueOffset, record: (u64, u32)) -> Result<()> {
+    pub(crate) fn skip_to(&self, to: QueueOffset, log_offset: u64) -> Result<()> {
         let mut writer = lock(&self.writer);
         if to.get() <= self.extent().next || self.starts(&writer, to.get()) {
             return Ok(());
         }
-        let filler = self.files.filler_before(record);
-        self.skip(&mut writer, to.get(), record.0, &filler)
+        self.skip(&mut writer, to.get(), log_offset)
     }
 
-    /// Fills a queue up to `to`, where the log is at `log_offset`.
-    fn skip(&self, writer: &mut Writer, to: u64, log_offset: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
+    fn skip(&self, writer: &mut Writer, to: u64, log_offset: u64) -> Result<()> {
         let mut extent = self.extent();
-        let last = match self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry) {
-            // Whoever reads it has the queue rebuilt.
-            Err(Error::Corrupt(_)) => None,
-            last => last?.map(|(_, last)| last.entry),
-        };
-        let lost_bytes = log_offset - last.map_or(0, |last| last.log_offset.min(log_offset));
+        let before = extent.end_entry.saturating_sub(1)..extent.end_entry;
+        let stored = if before.is_empty() { Vec::new() } else { self.files.read(before.start, 1)? };
+        // A damaged one is for whoever reads it: the queue is rebuilt then.
+        let last = QueueEntry::decode(&stored).ok().flatten().filter(|last| last.end() <= log_offset);
+        let lost_bytes = log_offset - last.map_or(0, |last| last.log_offset);
         if !can_be_lost(to - extent.next, lost_bytes, self.files.is_batch) {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
         if !self.files.is_batch {
+            let again = last.map(|last| last.again().encode());
+            let filler = again.or_else(|| self.files.filler_alone(log_offset)).unwrap_or(QueueEntry::FILLER);
             let between = last.map_or(0, |last| last.end())..=log_offset;
             let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
-            self.fill(writer, extent.next..to, filler, |entry| {
+            self.fill(writer, extent.next..to, &filler, |entry| {
                 let is_between = between.contains(&entry.log_offset) && between.contains(&entry.end());
                 is_between && lost.as_ref().is_some_and(|lost| lost.has(entry))
             })?;
@@ -143,38 +142,31 @@ impl ConsumeQueue {
     /// of messages up to there, whose records are gone. Returns whether that changed anything.
     pub(crate) fn keep_end(&self, to: QueueOffset, log_offset: u64) -> Result<bool> {
         let mut writer = lock(&self.writer);
-        let (to, filler) = (to.get(), self.files.filler_at_end(log_offset));
+        let to = to.get();
         if self.extent().next >= to {
             return Ok(false);
         }
         if !self.starts(&writer, to) {
-            let filler = filler.or_else(|| self.last_again(log_offset));
-            if filler.is_none() && !self.files.is_batch {
-                return Ok(false);
-            }
-            return match self.skip(&mut writer, to, log_offset, &filler.unwrap_or(QueueEntry::FILLER)) {
+            return match self.skip(&mut writer, to, log_offset) {
                 // Not a word of ours: no checkpoint is so far from the log.
                 Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
                 skipped => skipped.map(|()| true),
             };
         }
-        match filler {
+        match self.files.filler_alone(log_offset) {
             Some(filler) if !self.files.is_batch => {
                 self.begin_at(&mut writer, to, &filler)?;
                 // Its name says the end, if nothing in it does.
                 self.open_or_create(&mut writer, to)?;
             }
             // Only the next checkpoint says it.
-            _ => self.replace(Extent { min: to, next: to, ..self.extent() }),
+            _ => {
+                let extent = self.extent();
+                let end_entry = if self.files.is_batch { extent.end_entry } else { to };
+                self.replace(Extent { min: to, next: to, end_entry, ..extent });
+            }
         }
         Ok(true)
-    }
-
-    /// A filler that names what the last entry does.
-    fn last_again(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
-        let last = self.files.read(self.extent().end_entry.checked_sub(1)?, 1).ok()?;
-        let last = QueueEntry::decode(&last).ok()?.filter(|last| last.end() <= log_offset)?;
-        Some(QueueEntry::filler_at(last.log_offset, last.record_bytes).encode())
     }
 
     /// Takes the messages from `end` on out of the queue: whole files are removed, the rest is zeroed.
@@ -291,8 +283,10 @@ impl ConsumeQueue {
         filler: &[u8; QueueEntry::BYTES],
         keeps: impl Fn(&QueueEntry) -> bool,
     ) -> Result<()> {
-        // Where RocketMQ's own does, any other does too.
-        let keeps = |entry: QueueEntry| keeps(&entry) || (*filler == QueueEntry::FILLER && entry.is_filler());
+        // Where RocketMQ's own does, that which stands alone does too.
+        let bytes = self.files.shared.sizes.log_file_bytes;
+        let does = |entry: &QueueEntry| *filler == QueueEntry::FILLER && entry.is_filler_across(bytes);
+        let keeps = |entry: QueueEntry| keeps(&entry) || does(&entry);
         let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(keeps);
         self.rewrite(writer, entries, |stored| Ok((!is_kept(stored)).then_some(filler))).map(drop)
     }

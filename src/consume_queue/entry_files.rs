@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::disk::{File, Listed, OpenMode, Storage};
 use crate::error::{Corruption, Error, Result};
 use crate::format::names::{log_file_name, parse_log_file_name};
+use crate::format::properties::SCHEDULE_TOPIC;
 use crate::format::queue_entry::{BatchEntry, ExtensionAddress, ExtensionUnit, QueueEntry};
 use crate::progress::lock;
 use crate::side::{FileState, MAX_QUEUE_ENTRIES};
@@ -37,7 +38,7 @@ pub(super) struct Shared {
     pub(super) root: PathBuf,
     /// The folder for files in the making, on the same disk.
     new_dir: PathBuf,
-    sizes: QueueSizes,
+    pub(super) sizes: QueueSizes,
     handles: Mutex<Handles>,
     /// Lets one caller sync at a time, so that nobody returns while another still syncs what both wait for.
     pub(super) sync_turn: Mutex<()>,
@@ -205,18 +206,19 @@ impl EntryFiles {
         Ok(())
     }
 
-    /// What stands for lost messages before one whose record has this place. RocketMQ gives that one once more for each, if it
-    /// would leave it out behind its own filler.
-    pub(super) fn filler_before(&self, (log_offset, record_bytes): (u64, u32)) -> [u8; QueueEntry::BYTES] {
-        let is_in_first_file = log_offset < self.shared.sizes.log_file_bytes;
-        if is_in_first_file { QueueEntry::filler_at(log_offset, record_bytes).encode() } else { QueueEntry::FILLER }
+    /// What stands in front of a queue's first message, whose record has this place: RocketMQ's own filler, unless it would
+    /// leave out the message behind it.
+    pub(super) fn filler_in_front(&self, (log_offset, record_bytes): (u64, u32)) -> [u8; QueueEntry::BYTES] {
+        // Who delivers delayed messages leaves none out, but takes a filler for one that is due.
+        let is_hidden = log_offset < self.shared.sizes.log_file_bytes && &*self.topic != SCHEDULE_TOPIC;
+        if is_hidden { QueueEntry::filler_at(log_offset, record_bytes).encode() } else { QueueEntry::FILLER }
     }
 
-    /// What stands for lost messages with none behind them in a log that goes beyond `log_offset`: bytes on both sides of a
-    /// file's border can never be read as a message. `None` if it has no border.
-    pub(super) fn filler_at_end(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
-        let border = self.shared.sizes.log_file_bytes;
-        (0 < border && border < log_offset).then(|| QueueEntry::filler_at(border - 1, 2).encode())
+    /// What stands in a queue without messages, in a log that goes up to `log_offset`; `None` if that has one file.
+    pub(super) fn filler_alone(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
+        let bytes = self.shared.sizes.log_file_bytes;
+        let border = log_offset.saturating_sub(1).checked_div(bytes)? * bytes;
+        (border > 0).then(|| QueueEntry::filler_across(border).encode())
     }
 
     /// Where an entry is: its file and the position in it.

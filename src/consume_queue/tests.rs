@@ -150,13 +150,13 @@ fn replay(queue: &ConsumeQueue, model: &Model, from: u64) -> Result<()> {
     for (offset, entry) in model.entries.range(from..) {
         match queue.append(at(*offset), &[*entry]) {
             Err(Error::OutOfOrder { .. }) => {
-                queue.skip_to(at(*offset), (u64::MAX, 0))?;
+                queue.skip_to(at(*offset), u64::MAX)?;
                 queue.append(at(*offset), &[*entry])?;
             }
             done => drop(done?),
         }
     }
-    queue.skip_to(at(model.next), (u64::MAX, 0))
+    queue.skip_to(at(model.next), u64::MAX)
 }
 
 fn rebuild(queue: &ConsumeQueue, model: &Model) -> Result<bool> {
@@ -289,7 +289,7 @@ impl World<'_> {
             let from = self.model.next + gap;
             let refused = self.queue.append(at(from), &[entry(1)]);
             assert!(matches!(refused, Err(Error::OutOfOrder { .. })));
-            self.queue.skip_to(at(from), (u64::MAX, 0)).unwrap();
+            self.queue.skip_to(at(from), u64::MAX).unwrap();
             self.queue.append(at(from), &self.model.append(from, 1)).unwrap();
         }
     }
@@ -729,11 +729,12 @@ fn fillers_of_lost_messages_hide_no_other_from_rocketmq() {
 
     let queue = table("middle").get_or_create(TOPIC, 0).unwrap();
     queue.append(at(0), &run(0..2)).unwrap();
-    queue.skip_to(at(4), (400, 100)).unwrap();
+    queue.skip_to(at(4), 400).unwrap();
     queue.append(at(4), &run(4..5)).unwrap();
-    queue.skip_to(at(6), (1100, 100)).unwrap();
+    queue.skip_to(at(6), 1100).unwrap();
     queue.append(at(6), &run(11..12)).unwrap();
-    let expected = [run(0..2), vec![near, near], run(4..5), vec![rocketmqs], run(11..12)].concat();
+    let again = |from: u64| QueueEntry::filler_at(100 * from, 100);
+    let expected = [run(0..2), vec![again(1); 2], run(4..5), vec![again(4)], run(11..12)].concat();
     assert_eq!(raw("middle", 0), expected);
     let numbers = everything(&queue).iter().map(|(number, _)| *number).collect::<Vec<_>>();
     assert_eq!(numbers, [0, 1, 4, 6], "fillers are no messages");
@@ -745,19 +746,26 @@ fn fillers_of_lost_messages_hide_no_other_from_rocketmq() {
     }
 
     // The log goes on in a second file, or does not.
-    for (name, log_end, filler) in [("border", 1001, QueueEntry::filler_at(999, 2)), ("single", 900, near)] {
+    for (name, log_end) in [("border", 1001), ("single", 900)] {
         let queue = table(name).get_or_create(TOPIC, 0).unwrap();
         queue.append(at(0), &run(4..5)).unwrap();
         assert!(queue.keep_end(at(3), log_end).unwrap());
-        assert_eq!(raw(name, 0), [run(4..5), vec![filler, filler]].concat());
+        assert_eq!(raw(name, 0), [run(4..5), vec![near, near]].concat());
         assert_eq!(queue.range(), at(0)..at(3));
         queue.append(at(3), &run(20..21)).unwrap();
         assert_eq!(everything(&queue).len(), 2);
     }
-    let queue = table("empty").get_or_create(TOPIC, 0).unwrap();
-    assert!(queue.keep_end(at(3), 900).unwrap());
-    assert_eq!(queue.range(), at(3)..at(3));
-    assert!(!file(&dir.path().join("empty"), 0).exists(), "nothing that RocketMQ could misread");
+    for (log_end, borders) in [(1000, 0), (1001, 1000), (2000, 1000), (2001, 2000)] {
+        let name = &format!("alone {log_end}");
+        let queue = table(name).get_or_create(TOPIC, 0).unwrap();
+        assert!(queue.keep_end(at(3), log_end).unwrap());
+        assert_eq!(queue.range(), at(3)..at(3));
+        if borders > 0 {
+            assert_eq!(raw(name, 0), [QueueEntry::filler_at(borders - 1, 2); 3]);
+        } else {
+            assert!(!file(&dir.path().join(name), 0).exists(), "nothing that RocketMQ could misread");
+        }
+    }
 }
 
 /// In front of the first message an entry of a record that is still in the log, but damaged, becomes a filler.
@@ -847,7 +855,7 @@ fn a_queue_of_fillers_alone_has_no_message() {
     let dir = tempfile::tempdir().unwrap();
     let queue = queue(dir.path());
     queue.append(at(0), &run(0..3)).unwrap();
-    queue.skip_to(at(20), (u64::MAX, 0)).unwrap();
+    queue.skip_to(at(20), u64::MAX).unwrap();
     let state = QueueState { min: at(3), ..checkpoint(&queue) };
     let again = self::queue(dir.path());
     assert!(again.restore(&state, true, LogOffset::ZERO).unwrap());

@@ -163,7 +163,7 @@ impl Dispatcher {
         let is_damaged =
             |at| damages.iter().any(|damage| damage.range.contains(&at)) || self.log.known_damage(at).is_some();
         let is_kept = |entry: &QueueEntry| {
-            let is_for_good = || entry.is_filler() || is_damaged(entry.log_offset);
+            let is_for_good = || is_damaged(entry.log_offset) || entry.is_filler_across(self.log.file_bytes());
             entry.end() <= log.start.get() || (entry.end() <= log.end.get() && is_for_good())
         };
         let mut repaired = Vec::new();
@@ -270,7 +270,7 @@ impl Dispatcher {
                     count: target.count,
                 };
                 let append = || queue.append_batch(&entry);
-                self.settle(append(), &queue, (entry.log_offset, entry.record_bytes), append)
+                self.settle(append(), &queue, entry.log_offset, append)
             });
         });
         fed?;
@@ -295,25 +295,22 @@ impl Dispatcher {
                 each.map(|(entry, from)| Run { queue: Arc::clone(&run.queue), from, entries: vec![*entry] })
                     .try_for_each(|run| self.append(&run))
             }
-            done => {
-                let first = run.entries.first().map_or((0, 0), |first| (first.log_offset, first.record_bytes));
-                self.settle(done, &run.queue, first, append)
-            }
+            done => self.settle(done, &run.queue, run.entries.first().map_or(0, |first| first.log_offset), append),
         }
     }
 
-    /// Puts right what came of an append, whose first record has this place.
+    /// Puts right what came of an append, whose first record is at `log_offset`.
     fn settle(
         &self,
         done: Result<()>,
         queue: &ConsumeQueue,
-        record: (u64, u32),
+        log_offset: u64,
         again: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let done = match done {
             // The messages between were lost with their records, in a log that was damaged.
             Err(Error::OutOfOrder { expected, given, .. }) if given > expected => {
-                queue.skip_to(QueueOffset::new(given), record).and_then(|()| again())
+                queue.skip_to(QueueOffset::new(given), log_offset).and_then(|()| again())
             }
             done => done,
         };

@@ -46,14 +46,30 @@ impl QueueEntry {
     /// What mqlog's fillers have in place of the hash of tags: no hash is so large, and no time.
     const FILLER_TAGS: i64 = i64::from_be_bytes(*b"mqlogfil");
 
-    /// A filler in place of a lost message, where RocketMQ's own [`FILLER`](Self::FILLER) would hide others from it: the bytes
-    /// that it names instead.
+    /// mqlog's filler in place of a lost message: it names the bytes of a message beside it, which RocketMQ gives once more.
     ///
-    /// Behind an entry that cannot be read RocketMQ leaves out what lies in the same log file, which for its own filler is the
-    /// first one; and it takes everything for dispatched that lies before the end of what a queue's last entry names, which for
-    /// its own filler are the first 2 GiB.
+    /// RocketMQ's own [`FILLER`](Self::FILLER) would hide messages from it. Behind an entry that cannot be read it leaves out
+    /// what lies in the same log file, for that filler the first one. It takes for dispatched what lies before the end of what a
+    /// queue's last entry names, the first 2 GiB; and for deleted what stands in front of the last entry of a file, if that
+    /// names what was deleted.
     pub const fn filler_at(log_offset: u64, record_bytes: u32) -> Self {
         Self { log_offset, record_bytes, tags_code: Self::FILLER_TAGS }
+    }
+
+    /// mqlog's filler in a queue without messages: two bytes on both sides of the border of two log files, which can never be
+    /// read as a message.
+    pub(crate) const fn filler_across(border: u64) -> Self {
+        Self::filler_at(border - 1, 2)
+    }
+
+    /// Is this a [`filler_across`](Self::filler_across) of some border?
+    pub(crate) const fn is_filler_across(&self, file_bytes: u64) -> bool {
+        self.is_filler() && self.record_bytes == 2 && file_bytes > 0 && (self.log_offset + 1).is_multiple_of(file_bytes)
+    }
+
+    /// The filler that follows an entry.
+    pub(crate) const fn again(&self) -> Self {
+        Self::filler_at(self.log_offset, self.record_bytes)
     }
 
     /// Decodes the entry at the first byte of `bytes`; `None` if no record is named: its length is 0.

@@ -434,7 +434,7 @@ mod tests {
         let store = MessageStore::open(options).unwrap();
         (0..3).for_each(|_| _ = store.put(Message::new("t")).unwrap());
         store.topics().unwrap();
-        store.shared.queues.get("t", 0).unwrap().skip_to(QueueOffset::new(20), (1 << 20, 100)).unwrap();
+        store.shared.queues.get("t", 0).unwrap().skip_to(QueueOffset::new(20), 1 << 20).unwrap();
         let get = |from| {
             let got = store.get("t", 0, QueueOffset::new(from), GetLimits::default(), &TagFilter::all()).unwrap();
             (got.status, got.messages.len(), got.next.get())

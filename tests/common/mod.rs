@@ -229,6 +229,18 @@ pub(crate) fn read_by_rocketmq(root: &Path, topic: &str, log_end: u64) -> Vec<u6
     given
 }
 
+/// Nothing in a queue makes RocketMQ take a message in front of it for deleted: entries have their records' order.
+pub(crate) fn check_order_for_rocketmq(root: &Path, topic: &str) {
+    let mut last = 0;
+    for bytes in files_below(&root.join(format!("consumequeue/{topic}/0"))).iter().map(|file| fs::read(file).unwrap()) {
+        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
+            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return };
+            assert!(entry.log_offset >= last, "{} behind {last}", entry.log_offset);
+            last = entry.log_offset;
+        }
+    }
+}
+
 /// A folder in memory where there is one: what a kill leaves does not depend on the disk.
 pub(crate) fn fast_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

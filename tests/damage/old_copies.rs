@@ -10,8 +10,8 @@ use mqlog::{
 };
 
 use crate::common::{
-    Content, check_content, check_store, copy_dir, copy_file, dispatched_by_rocketmq, fast_dir, files_below,
-    read_by_rocketmq,
+    Content, check_content, check_order_for_rocketmq, check_store, copy_dir, copy_file, dispatched_by_rocketmq,
+    fast_dir, files_below, read_by_rocketmq,
 };
 use crate::stores::{self, End, put_inner_batch};
 use crate::{flip, shorten};
@@ -144,11 +144,11 @@ fn a_reader_at_lost_messages_goes_on_at_the_end() {
 /// A queue's end whose messages are damaged and whose entries were lost was filled up, which made RocketMQ ignore new messages.
 #[test]
 fn what_keeps_the_end_of_a_queue_hides_nothing_from_rocketmq() {
-    for has_two_files in [false, true] {
+    for (has_two_files, whole) in [(false, 4), (true, 4), (false, 0), (true, 0)] {
         let dir = fast_dir();
         let open = |recovery| MessageStore::open(options(dir.path()).recovery(recovery)).unwrap();
         let store = open(RecoveryMode::Refuse);
-        put(&store, "t", 4, b"");
+        put(&store, "t", whole, b"");
         let lost: Vec<_> = (0..3).map(|_| store.put(Message::new("t")).unwrap()).collect();
         put(&store, "fill", if has_two_files { 20 } else { 1 }, &[7; 1000]);
         let end = store.log_range().end.get();
@@ -157,17 +157,18 @@ fn what_keeps_the_end_of_a_queue_hides_nothing_from_rocketmq() {
         fs::remove_file(dir.path().join("consumequeue/t/0/00000000000000000000")).unwrap();
         for recovery in [RecoveryMode::Salvage, RecoveryMode::Refuse, RecoveryMode::ReadOnly] {
             let store = open(recovery);
-            assert_eq!(range(&store, "t"), 0..7, "{recovery:?}");
+            assert_eq!(store.recovery_report().queues_compared > 0, recovery == RecoveryMode::Salvage);
+            assert_eq!(range(&store, "t"), if whole > 0 { 0 } else { 3 }..whole + 3, "{recovery:?}");
             store.close().unwrap();
             assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
         }
         let store = open(RecoveryMode::Refuse);
         put(&store, "t", 1, b"next");
-        assert_eq!(offsets(&store, "t"), [0, 1, 2, 3, 7]);
+        assert_eq!(offsets(&store, "t"), (0..whole).chain([whole + 3]).collect::<Vec<_>>());
         store.close().unwrap();
         let store = open(RecoveryMode::Refuse);
         assert_eq!(store.recovery_report().queues_compared, 0);
-        assert_eq!(offsets(&store, "t"), [0, 1, 2, 3, 7]);
+        assert_eq!(offsets(&store, "t"), (0..whole).chain([whole + 3]).collect::<Vec<_>>());
         assert_eq!(store.verify().unwrap().damages.len(), 1);
     }
 }
@@ -641,15 +642,19 @@ fn the_last_message_that_was_deleted_or_is_damaged_decides_where_a_queue_ends() 
 /// in the log's first file; and mqlog, which had named the damage before, passed over it.
 #[test]
 fn a_comparison_hides_neither_a_damaged_message_nor_those_behind_it() {
-    for lost in [0..1, 1..2, 0..3, 2..4, 4..6] {
+    for lost in [0..1, 1..2, 0..3, 2..4, 4..6, 6..7, 5..7] {
         for is_file_lost in [false, true] {
             let dir = fast_dir();
             let store = MessageStore::open(options(dir.path())).unwrap();
-            let puts: Vec<_> = (0..6).map(|_| store.put(Message::new("t")).unwrap()).collect();
+            let mut puts: Vec<_> = (0..6).map(|_| store.put(Message::new("t")).unwrap()).collect();
             put(&store, "fill", 20, &[7; 1000]);
-            let late = store.put(Message::new("t")).unwrap();
+            puts.push(store.put(Message::new("t")).unwrap());
+            put(&store, "fill", 1, b"");
             store.close().unwrap();
-            puts[lost.clone()].iter().for_each(|put| flip(&first_file(dir.path()), put.log_offset.get() + 4));
+            for at in puts[lost.clone()].iter().map(|put| put.log_offset.get()) {
+                let file = dir.path().join(format!("commitlog/{:020}", at / 16_384 * 16_384));
+                flip(&file, at % 16_384 + 4);
+            }
             let queue = dir.path().join("consumequeue/t/0/00000000000000000000");
             if is_file_lost {
                 fs::remove_file(&queue).unwrap();
@@ -659,24 +664,25 @@ fn a_comparison_hides_neither_a_damaged_message_nor_those_behind_it() {
             }
             let store = MessageStore::open(options(dir.path())).unwrap();
             let (report, end) = (store.recovery_report(), store.log_range().end.get());
-            let damaged = puts[lost.start].log_offset.get()..puts[lost.end - 1].end().get();
-            assert_eq!(report.corruptions.iter().map(|damage| damage.range.clone()).collect::<Vec<_>>(), [damaged]);
+            for lost in &puts[lost.clone()] {
+                let at = lost.log_offset.get();
+                assert!(report.corruptions.iter().any(|damage| damage.range.contains(&at)), "{:?}", report.corruptions);
+            }
             let found: Vec<_> = store.queue("t", 0).iter_from(QueueOffset::ZERO).map(|found| found.is_ok()).collect();
-            if !is_file_lost && lost.start > 0 {
+            if !is_file_lost && lost.start > 0 && lost.end < 7 {
                 assert_eq!(found, (0..7).map(|number| !lost.contains(&number)).collect::<Vec<_>>(), "{lost:?}");
             }
             assert_eq!(found.iter().filter(|is_ok| **is_ok).count(), 7 - lost.len(), "{lost:?}");
+            assert_eq!(range(&store, "t").end, 7);
             store.close().unwrap();
             let given = read_by_rocketmq(dir.path(), "t", end);
-            let whole = puts.iter().enumerate().filter(|(number, _)| !lost.contains(number)).map(|(_, put)| put);
-            for whole in whole.chain([&late]) {
-                assert!(
-                    given.contains(&whole.log_offset.get()),
-                    "{lost:?} {is_file_lost}: {} of {given:?}",
-                    whole.log_offset
-                );
+            let whole =
+                puts.iter().enumerate().filter(|(number, _)| !lost.contains(number)).map(|(_, put)| put.log_offset);
+            for whole in whole {
+                assert!(given.contains(&whole.get()), "{lost:?} {is_file_lost}: {whole} of {given:?}");
             }
             assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+            check_order_for_rocketmq(dir.path(), "t");
         }
     }
 }
