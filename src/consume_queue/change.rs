@@ -75,7 +75,7 @@ impl ConsumeQueue {
         if self.starts(&writer, from) {
             let first = QueueEntry::decode(&entries).ok().flatten();
             let place = first.map_or((0, 0), |first| (first.log_offset, first.record_bytes));
-            self.begin_at(&mut writer, from, &self.files.filler_in_front(place))?;
+            self.begin_at(&mut writer, from, place.0, &self.files.filler_in_front(place))?;
         }
         let mut extent = self.extent();
         let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
@@ -155,7 +155,7 @@ impl ConsumeQueue {
         }
         match self.files.filler_alone(log_offset) {
             Some(filler) if !self.files.is_batch => {
-                self.begin_at(&mut writer, to, &filler)?;
+                self.begin_at(&mut writer, to, log_offset, &filler)?;
                 // Its name says the end, if nothing in it does.
                 self.open_or_create(&mut writer, to)?;
             }
@@ -241,12 +241,18 @@ impl ConsumeQueue {
         }
     }
 
-    /// Begins an empty queue, or a rebuild, at queue offset `from`.
-    fn begin_at(&self, writer: &mut Writer, from: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
+    /// Begins an empty queue, or a rebuild, at queue offset `from`, where the log is at `log_offset`.
+    fn begin_at(
+        &self,
+        writer: &mut Writer,
+        from: u64,
+        log_offset: u64,
+        filler: &[u8; QueueEntry::BYTES],
+    ) -> Result<()> {
         let extent = self.extent();
         let (mut first_entry, mut end_entry) = (extent.first_entry, extent.end_entry);
         if !self.files.is_batch {
-            self.fill_front(writer, from, filler)?;
+            self.fill_front(writer, from, log_offset, filler)?;
             (first_entry, end_entry) = (first_entry.min(from), from);
         } else if writer.rebuild.is_some() {
             // If all entries are behind it, files are missing in front, and the queue begins anew.
@@ -264,14 +270,26 @@ impl ConsumeQueue {
 
     /// Makes whatever is in front of the queue's first entry look like entries to RocketMQ, which would stop at an
     /// empty one; files before a missing one go.
-    fn fill_front(&self, writer: &mut Writer, from: u64, filler: &[u8; QueueEntry::BYTES]) -> Result<()> {
+    fn fill_front(
+        &self,
+        writer: &mut Writer,
+        from: u64,
+        log_offset: u64,
+        filler: &[u8; QueueEntry::BYTES],
+    ) -> Result<()> {
         let present = self.files.numbers()?;
         let first = from / self.files.per_file();
         let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
         let stale = present.into_iter().filter(|file| *file < lowest);
         self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
         let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
-        let keeps = |entry: &QueueEntry| lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry));
+        // Where RocketMQ's own filler does, that of a queue without messages does too.
+        let file_bytes = self.files.shared.sizes.log_file_bytes;
+        let is_across = |entry: &QueueEntry| entry.is_filler_across(file_bytes) && entry.end() <= log_offset;
+        let keeps = |entry: &QueueEntry| {
+            (*filler == QueueEntry::FILLER && is_across(entry))
+                || lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry))
+        };
         self.fill(writer, lowest * self.files.per_file()..from, filler, keeps)
     }
 
@@ -283,11 +301,7 @@ impl ConsumeQueue {
         filler: &[u8; QueueEntry::BYTES],
         keeps: impl Fn(&QueueEntry) -> bool,
     ) -> Result<()> {
-        // Where RocketMQ's own does, that which stands alone does too.
-        let bytes = self.files.shared.sizes.log_file_bytes;
-        let does = |entry: &QueueEntry| *filler == QueueEntry::FILLER && entry.is_filler_across(bytes);
-        let keeps = |entry: QueueEntry| keeps(&entry) || does(&entry);
-        let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(keeps);
+        let is_kept = |stored: &[u8]| QueueEntry::decode(stored).ok().flatten().is_some_and(|entry| keeps(&entry));
         self.rewrite(writer, entries, |stored| Ok((!is_kept(stored)).then_some(filler))).map(drop)
     }
 

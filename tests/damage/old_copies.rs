@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use mqlog::format::queue_entry::QueueEntry;
 use mqlog::{
     Appended, Drive, Error, FlushPolicy, GetLimits, LogOffset, Message, MessageStore, MessageView, QueueOffset,
     RecoveryMode, ScanItem, StoreOptions, TagFilter,
@@ -685,4 +686,45 @@ fn a_comparison_hides_neither_a_damaged_message_nor_those_behind_it() {
             check_order_for_rocketmq(dir.path(), "t");
         }
     }
+}
+
+/// A flipped bit in a filler of mqlog's own: it still looked like one, and RocketMQ ended the queue there.
+#[test]
+fn a_damaged_filler_is_written_anew() {
+    let dir = fast_dir();
+    let open = || MessageStore::open(options(dir.path())).unwrap();
+    let store = open();
+    put(&store, "t", 5, b"");
+    delete_what_is_there(&store);
+    store.close().unwrap();
+    let queue = dir.path().join("consumequeue/t/0/00000000000000000000");
+    fs::remove_file(&queue).unwrap();
+    let store = open();
+    put(&store, "t", 3, b"");
+    store.close().unwrap();
+    let whole = fs::read(&queue).unwrap();
+    for at in (0..5 * 20).filter(|at| at % 20 < 12) {
+        for bit in 0..8 {
+            flip_bit(&queue, at, bit);
+            let store = open();
+            let end = store.log_range().end.get();
+            assert_eq!((range(&store, "t"), offsets(&store, "t")), (5..8, vec![5, 6, 7]), "byte {at} bit {bit}");
+            store.close().unwrap();
+            for entry in fs::read(&queue).unwrap()[..100].chunks(20) {
+                let entry = QueueEntry::decode(entry).unwrap().unwrap();
+                let is_rocketmqs = entry.encode() == QueueEntry::FILLER;
+                assert!(
+                    is_rocketmqs || entry.log_offset + u64::from(entry.record_bytes) <= end,
+                    "{at} {bit} {entry:?}"
+                );
+            }
+            fs::write(&queue, &whole).unwrap();
+        }
+    }
+}
+
+fn flip_bit(path: &Path, at: usize, bit: u8) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1 << bit;
+    fs::write(path, bytes).unwrap();
 }
