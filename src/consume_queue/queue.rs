@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use super::entry_files::{EntryFiles, Extension, QueueSizes, Shared};
 use crate::disk::Storage;
-use crate::error::{Corruption, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::DecodeError;
 use crate::format::names::is_folder_name;
 use crate::format::queue_entry::{BatchEntry, QueueEntry};
@@ -313,8 +313,10 @@ impl ConsumeQueue {
         let extent = self.extent();
         let entries = self.index_of(&extent, extent.min)?..extent.end_entry;
         let is_below = |item: &QueueItem| item.entry.log_offset < log_start.get();
-        // Most queues lose nothing: look at the first entry before searching. One of fillers alone has no message.
-        if self.first_real(entries.clone())?.is_none_or(|(_, first)| is_below(&first)) {
+        // Most queues lose nothing: look at the first entry before searching. One of fillers alone has no message, and none begins
+        // with them.
+        let is_first = |first: &QueueItem| !is_below(first) && first.queue_offset.get() <= extent.min;
+        if !self.first_real(entries.clone())?.is_some_and(|(_, first)| is_first(&first)) {
             let index = self.partition(entries, |item| Ok(is_below(item)))?;
             self.publish(Extent { min: self.offset_at(&extent, index)?, first_entry: index, ..extent });
         }
@@ -326,13 +328,21 @@ impl ConsumeQueue {
     pub(crate) fn leave_out_missing(&self) -> Result<bool> {
         let _writer = lock(&self.writer);
         let extent = self.extent();
-        let lowest = self.files.numbers()?.first().map_or(extent.end_entry, |file| file * self.files.per_file());
-        let first_entry = lowest.min(extent.end_entry);
-        if first_entry <= extent.first_entry {
-            return Ok(false);
+        loop {
+            let lowest = self.files.numbers()?.first().map_or(extent.end_entry, |file| file * self.files.per_file());
+            let first_entry = lowest.min(extent.end_entry);
+            if first_entry <= extent.first_entry {
+                return Ok(false);
+            }
+            match self.offset_at(&extent, first_entry) {
+                // Gone in this moment.
+                Err(Error::Corrupt(_)) if self.files.numbers()?.first() != Some(&(lowest / self.files.per_file())) => {}
+                min => {
+                    self.replace(Extent { min: min?, first_entry, ..extent });
+                    return Ok(true);
+                }
+            }
         }
-        self.replace(Extent { min: self.offset_at(&extent, first_entry)?, first_entry, ..extent });
-        Ok(true)
     }
 
     /// Does what a reader does, again if what it saw has changed meanwhile.

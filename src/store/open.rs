@@ -173,14 +173,12 @@ fn build(
     let OpenedLog { log, side, known, format, found, is_clean: clean } = opened;
     let mut on_progress = |at, end| options.on_progress.iter().for_each(|callback| callback(at, end));
     let recovered = recover(&parts, &known, clean, next, &mut on_progress)?;
-    let is_new = |met: &Corruption| found.corruptions.iter().all(|known| !known.range.contains(&met.range.start));
-    let met = parts.dispatcher.damages().into_iter().filter(is_new).collect();
     let report = RecoveryReport {
         clean: clean || (known.foreign && !had_abort),
         foreign_writer: known.foreign,
         log: log.range(),
         torn: found.torn,
-        corruptions: [found.corruptions, met].concat(),
+        corruptions: with_met(found.corruptions, parts.dispatcher.damages()),
         repaired_blanks: found.blanks,
         strays: [found.strays, strays].concat(),
         empty_files: found.empty,
@@ -226,6 +224,21 @@ fn build(
         start_tasks(&store.shared, options)?;
     }
     Ok(store)
+}
+
+/// The damage that the search for the log's end found, and that which comparisons met, each place once.
+fn with_met(mut found: Vec<Corruption>, met: Vec<Corruption>) -> Vec<Corruption> {
+    let holds = |whole: &Corruption, part: &Corruption| {
+        whole.range.start <= part.range.start && part.range.end <= whole.range.end
+    };
+    for met in met {
+        if !found.iter().any(|known| holds(known, &met)) {
+            found.retain(|known| !holds(&met, known));
+            found.push(met);
+        }
+    }
+    found.sort_by_key(|damage| damage.range.start);
+    found
 }
 
 /// Opens queues and index as they are; also returns the names that are none of theirs.

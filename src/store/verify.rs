@@ -175,7 +175,9 @@ impl MessageStore {
             report.add(path, expected.range.clone(), "the queue is missing");
             return Ok(());
         };
-        let (mut next, mut run, mut entries, mut is_going) = (queue.range().start, RUN, 0, false);
+        let (mut next, mut run, mut entries) = (queue.range().start, RUN, 0);
+        // Another process may have deleted the first files while this one opened the store.
+        let mut is_going = self.shared.read_only && next.get() > expected.range.start;
         while next < queue.range().end {
             let items = match queue.read(next, run) {
                 // Another process has just deleted what is looked at.

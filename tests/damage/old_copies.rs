@@ -728,3 +728,27 @@ fn flip_bit(path: &Path, at: usize, bit: u8) {
     bytes[at] ^= 1 << bit;
     fs::write(path, bytes).unwrap();
 }
+
+/// The front of a queue was fillers, and an older checkpoint of a killed store said that it begins there.
+#[test]
+fn a_queue_begins_with_a_message_whatever_an_older_checkpoint_says() {
+    let dir = fast_dir();
+    let options = || options(dir.path()).drive(Drive::Manual);
+    let store = MessageStore::open(options()).unwrap();
+    put(&store, "t", 5, b"");
+    store.close().unwrap();
+    let older = fs::read(dir.path().join("mqlog/derived")).unwrap();
+    let store = MessageStore::open(options()).unwrap();
+    delete_what_is_there(&store);
+    store.close().unwrap();
+    fs::remove_file(dir.path().join("consumequeue/t/0/00000000000000000000")).unwrap();
+    let store = MessageStore::open(options()).unwrap();
+    put(&store, "t", 3, b"");
+    store.flush().unwrap();
+    store.topics().unwrap();
+    let copy = fast_dir();
+    let root = killed(dir.path(), copy.path());
+    fs::write(root.join("mqlog/derived"), older).unwrap();
+    let store = MessageStore::open(stores::options(&root)).unwrap();
+    assert_eq!((range(&store, "t"), offsets(&store, "t")), (5..8, vec![5, 6, 7]));
+}

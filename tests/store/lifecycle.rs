@@ -256,12 +256,14 @@ fn verify_names_no_damage_of_what_another_process_deletes() {
         files[..3].iter().for_each(|file| fs::remove_file(file).unwrap());
     }
     fs::remove_file(dir.path().join("commitlog/00000000000000000000")).unwrap();
-    let report = store.verify().unwrap();
-    assert_eq!((report.damages, report.records), (Vec::new(), 200));
-    assert!((1..200).contains(&report.queue_entries));
+    for _ in 0..2 {
+        let report = store.verify().unwrap();
+        assert_eq!((report.damages, report.records), (Vec::new(), 200));
+        assert!((1..200).contains(&report.queue_entries));
+    }
     let last = files_below(&dir.path().join("consumequeue/t/0")).pop().unwrap();
-    fs::remove_file(last).unwrap();
-    assert_ne!(store.verify().unwrap().damages, []);
+    fs::write(&last, vec![0; fs::read(&last).unwrap().len()]).unwrap();
+    assert_ne!(store.verify().unwrap().damages, [], "another process does not do that");
 }
 
 #[test]
