@@ -119,7 +119,10 @@ impl ConsumeQueue {
         // A damaged one is for whoever reads it: the queue is rebuilt then.
         let last = QueueEntry::decode(&stored).ok().flatten().filter(|last| last.end() <= log_offset);
         let lost_bytes = log_offset - last.map_or(0, |last| last.log_offset);
-        if !can_be_lost(to - extent.next, lost_bytes, self.files.is_batch) {
+        let messages = to - extent.next;
+        // Another program may have cut the log where messages were lost, and gone on behind the fillers.
+        let is_stored = || messages <= MAX_GAP && writer.rebuild.is_some() && self.names(to, log_offset);
+        if !can_be_lost(messages, lost_bytes, self.files.is_batch) && !is_stored() {
             return Err(self.out_of_order(&extent, to));
         }
         check_range(to, 0)?;
@@ -136,6 +139,12 @@ impl ConsumeQueue {
         }
         self.publish(Extent { next: to, ..extent });
         Ok(())
+    }
+
+    /// Is the record at `log_offset` what a file has an entry of, in this place?
+    fn names(&self, index: u64, log_offset: u64) -> bool {
+        let stored = self.files.read(index, 1).unwrap_or_default();
+        !self.files.is_batch && matches!(QueueEntry::decode(&stored), Ok(Some(entry)) if entry.log_offset == log_offset)
     }
 
     /// Lets the queue end at `to` at least, so that no offset below is given out again: a checkpoint at `log_offset` knew
