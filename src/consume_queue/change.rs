@@ -114,9 +114,11 @@ impl ConsumeQueue {
 
     fn skip(&self, writer: &mut Writer, to: u64, log_offset: u64) -> Result<()> {
         let mut extent = self.extent();
-        let before = extent.end_entry.saturating_sub(1)..extent.end_entry;
-        let stored = if before.is_empty() { Vec::new() } else { self.files.read(before.start, 1)? };
-        // A damaged one is for whoever reads it: the queue is rebuilt then.
+        let stored = match extent.end_entry.checked_sub(1).map(|last| self.files.read(last, 1)) {
+            // Whoever reads it has the queue rebuilt.
+            Some(Err(Error::Corrupt(_))) | None => Vec::new(),
+            Some(stored) => stored?,
+        };
         let last = QueueEntry::decode(&stored).ok().flatten().filter(|last| last.end() <= log_offset);
         let lost_bytes = log_offset - last.map_or(0, |last| last.log_offset);
         let messages = to - extent.next;

@@ -717,6 +717,20 @@ fn a_gap_that_the_queue_s_own_file_has_is_believed() {
     assert_eq!(everything(&again).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 5, 6]);
 }
 
+/// The file of the last entry was gone when messages behind it had been lost: dispatch ended with an error.
+#[test]
+fn a_gap_behind_an_entry_whose_file_is_gone_is_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = queue(dir.path());
+    written.append(at(0), &run(0..7)).unwrap();
+    let again = queue(dir.path());
+    assert!(again.restore(&checkpoint(&written), true, LogOffset::ZERO).unwrap());
+    fs::remove_file(file(dir.path(), 0)).unwrap();
+    again.skip_to(at(9), 10_000).unwrap();
+    again.append(at(9), &run(9..10)).unwrap();
+    assert_eq!(again.range(), at(0)..at(10));
+}
+
 #[test]
 fn an_entry_that_no_file_can_hold_is_refused() {
     let dir = tempfile::tempdir().unwrap();
