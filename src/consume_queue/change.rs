@@ -109,10 +109,17 @@ impl ConsumeQueue {
         if to.get() <= self.extent().next || self.starts(&writer, to.get()) {
             return Ok(());
         }
-        self.skip(&mut writer, to.get(), log_offset)
+        self.skip(&mut writer, to.get(), log_offset, Some(QueueEntry::FILLER))
     }
 
-    fn skip(&self, writer: &mut Writer, to: u64, log_offset: u64) -> Result<()> {
+    /// `otherwise` is the filler where nothing better is known.
+    fn skip(
+        &self,
+        writer: &mut Writer,
+        to: u64,
+        log_offset: u64,
+        otherwise: Option<[u8; QueueEntry::BYTES]>,
+    ) -> Result<()> {
         let mut extent = self.extent();
         let stored = match extent.end_entry.checked_sub(1).map(|last| self.files.read(last, 1)) {
             // Whoever reads it has the queue rebuilt.
@@ -130,7 +137,8 @@ impl ConsumeQueue {
         check_range(to, 0)?;
         if !self.files.is_batch {
             let again = last.map(|last| last.again().encode());
-            let filler = again.or_else(|| self.files.filler_alone(log_offset)).unwrap_or(QueueEntry::FILLER);
+            let filler = again.or_else(|| self.files.filler_alone(log_offset)).or(otherwise);
+            let filler = filler.ok_or_else(|| self.out_of_order(&extent, to))?;
             let between = last.map_or(0, |last| last.end())..=log_offset;
             let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
             self.fill(writer, extent.next..to, &filler, |entry| {
@@ -157,25 +165,28 @@ impl ConsumeQueue {
         if self.extent().next >= to {
             return Ok(false);
         }
-        if !self.starts(&writer, to) {
-            return match self.skip(&mut writer, to, log_offset) {
-                // Not a word of ours: no checkpoint is so far from the log.
-                Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => Ok(false),
-                skipped => skipped.map(|()| true),
-            };
+        let starts = self.starts(&writer, to);
+        let filler = self.files.filler_alone(log_offset).filter(|_| starts && !self.files.is_batch);
+        if let Some(filler) = filler {
+            self.begin_at(&mut writer, to, log_offset, &filler)?;
+            // Its name says the end, if nothing in it does.
+            self.open_or_create(&mut writer, to)?;
+            return Ok(true);
         }
-        match self.files.filler_alone(log_offset) {
-            Some(filler) if !self.files.is_batch => {
-                self.begin_at(&mut writer, to, log_offset, &filler)?;
-                // Its name says the end, if nothing in it does.
-                self.open_or_create(&mut writer, to)?;
-            }
-            // Only the next checkpoint says it.
-            _ => {
-                let extent = self.extent();
-                let end_entry = if self.files.is_batch { extent.end_entry } else { to };
-                self.replace(Extent { min: to, next: to, end_entry, ..extent });
-            }
+        let extent = self.extent();
+        let has_entries = extent.first_entry < extent.end_entry;
+        let skipped = if has_entries { self.skip(&mut writer, to, log_offset, None) } else { Ok(()) };
+        match skipped {
+            // Not a word of ours: no checkpoint is so far from the log.
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) if !starts => return Ok(false),
+            Err(Error::OutOfOrder { .. } | Error::OutOfRange { .. }) => {}
+            skipped => skipped?,
+        }
+        if starts {
+            // Without entries only the next checkpoint says it.
+            let extent = self.extent();
+            let end_entry = if self.files.is_batch { extent.end_entry } else { to };
+            self.replace(Extent { min: to, next: to, end_entry, ..extent });
         }
         Ok(true)
     }

@@ -98,7 +98,7 @@ pub(super) struct Lost {
 impl Lost {
     /// Is this the entry of a message that no other can replace: its record was deleted, or is damaged?
     pub(super) fn has(&self, entry: &QueueEntry) -> bool {
-        let is_damaged = || lock(&self.damages).iter().any(|damage| damage.range.contains(&entry.log_offset));
+        let is_damaged = || lock(self.damages.as_ref()).iter().any(|damage| damage.range.contains(&entry.log_offset));
         !entry.is_filler() && (entry.end() <= self.log_start || is_damaged())
     }
 }

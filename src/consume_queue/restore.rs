@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::queue::{ConsumeQueue, Damages, Extent, Lost, Rebuild};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::queue_entry::QueueEntry;
 use crate::offset::{LogOffset, QueueOffset};
 use crate::progress::lock;
@@ -148,10 +148,32 @@ impl ConsumeQueue {
                 (found.end_entry, found.next) = (index, item.queue_offset.get());
             }
             self.replace(Extent { min: found.next, ..found });
+        } else if !self.files.is_batch {
+            self.keep_fillers()?;
         }
         self.clear_above(&mut writer, self.extent().end_entry, false)?;
         self.damaged.store(false, Ordering::Release);
         Ok(writer.rebuild.take().is_some_and(|rebuild| rebuild.changed))
+    }
+
+    /// Keeps the fillers that stand for lost messages behind the last entry, and repeat it.
+    fn keep_fillers(&self) -> Result<()> {
+        let mut extent = self.extent();
+        let Some((_, last)) = self.first_real(extent.end_entry.saturating_sub(1)..extent.end_entry)? else {
+            return Ok(());
+        };
+        let again = last.entry.again().encode();
+        while extent.end_entry < MAX_QUEUE_ENTRIES {
+            match self.files.read(extent.end_entry, 1) {
+                Ok(stored) if stored == again => {
+                    (extent.end_entry, extent.next) = (extent.end_entry + 1, extent.next + 1);
+                }
+                Ok(_) | Err(Error::Corrupt(_)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.publish(extent);
+        Ok(())
     }
 
     /// Must the queue be rebuilt before it can be used?

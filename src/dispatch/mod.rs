@@ -201,7 +201,7 @@ impl Dispatcher {
 
     /// Damage of the log that dispatch met.
     pub(crate) fn damages(&self) -> Vec<Corruption> {
-        lock(&self.damages).clone()
+        lock(self.damages.as_ref()).clone()
     }
 
     /// Feeds about `bytes` below `end`; returns how far it came, and the queues that got something.
@@ -221,7 +221,7 @@ impl Dispatcher {
                     self.feed_record(&record, selection, &mut runs)?;
                 }
                 Walked::Damaged(corruption) => {
-                    let mut damages = lock(&self.damages);
+                    let mut damages = lock(self.damages.as_ref());
                     if !damages.contains(&corruption) {
                         damages.push(corruption);
                     }

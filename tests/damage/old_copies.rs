@@ -752,3 +752,46 @@ fn a_queue_begins_with_a_message_whatever_an_older_checkpoint_says() {
     let store = MessageStore::open(stores::options(&root)).unwrap();
     assert_eq!((range(&store, "t"), offsets(&store, "t")), (5..8, vec![5, 6, 7]));
 }
+
+/// What stood for lost messages at a queue's end was cleared when nothing but its file knew of them.
+#[test]
+fn fillers_at_the_end_of_a_queue_say_where_it_ends() {
+    let dir = fast_dir();
+    let open = |recovery| MessageStore::open(options(dir.path()).recovery(recovery)).unwrap();
+    let store = open(RecoveryMode::Refuse);
+    let puts: Vec<_> = (0..8).map(|_| store.put(Message::new("t")).unwrap()).collect();
+    put(&store, "other", 1, b"");
+    store.close().unwrap();
+    puts[6..].iter().for_each(|put| flip(&first_file(dir.path()), put.log_offset.get() + 4));
+    fs::remove_file(dir.path().join("consumequeue/t/0/00000000000000000000")).unwrap();
+    open(RecoveryMode::Salvage).close().unwrap();
+    for lost in ["mqlog/derived", "mqlog/format", "mqlog"] {
+        let lost = dir.path().join(lost);
+        let removed = if lost.is_dir() { fs::remove_dir_all(lost) } else { fs::remove_file(lost) };
+        removed.unwrap();
+        let store = open(RecoveryMode::Salvage);
+        assert_eq!((range(&store, "t"), offsets(&store, "t")), (0..8, (0..6).collect()));
+        store.close().unwrap();
+    }
+}
+
+/// All messages of a queue were damaged, in a log of one file, and the queue's last file lost: it was compared at each opening.
+#[test]
+fn a_queue_of_damaged_messages_alone_is_compared_once() {
+    let dir = fast_dir();
+    let open = || MessageStore::open(options(dir.path())).unwrap();
+    let store = open();
+    let puts: Vec<_> = (0..20).map(|_| store.put(Message::new("t")).unwrap()).collect();
+    put(&store, "other", 1, b"");
+    store.close().unwrap();
+    puts.iter().for_each(|put| flip(&first_file(dir.path()), put.log_offset.get() + 4));
+    fs::remove_file(files_below(&dir.path().join("consumequeue/t/0")).pop().unwrap()).unwrap();
+    for compared in [1, 0] {
+        let store = open();
+        assert_eq!((range(&store, "t"), store.recovery_report().queues_compared), (20..20, compared));
+        let end = store.log_range().end.get();
+        store.close().unwrap();
+        assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+    }
+    assert_eq!(open().put(Message::new("t")).unwrap().queue_offset.get(), 20);
+}
