@@ -305,13 +305,14 @@ impl ConsumeQueue {
         let stale = present.into_iter().filter(|file| *file < lowest);
         self.remove_files(writer, stale.map(|file| file * self.files.file_bytes()))?;
         let lost = writer.rebuild.as_ref().map(|rebuild| rebuild.lost.clone());
-        // Where RocketMQ's own filler does, that of a queue without messages does too.
         let file_bytes = self.files.shared.sizes.log_file_bytes;
-        let is_across = |entry: &QueueEntry| entry.is_filler_across(file_bytes) && entry.end() <= log_offset;
-        let keeps = |entry: &QueueEntry| {
-            (*filler == QueueEntry::FILLER && is_across(entry))
-                || lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry))
+        // Behind the first log file RocketMQ's own filler hides nothing.
+        let does = |entry: &QueueEntry| {
+            let is_across = || entry.is_filler_across(file_bytes) && entry.end() <= log_offset;
+            log_offset > file_bytes && (entry.encode() == QueueEntry::FILLER || is_across())
         };
+        let keeps =
+            |entry: &QueueEntry| does(entry) || lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry));
         self.fill(writer, lowest * self.files.per_file()..from, filler, keeps)
     }
 

@@ -206,19 +206,19 @@ impl EntryFiles {
         Ok(())
     }
 
-    /// What stands in front of a queue's first message, whose record has this place: RocketMQ's own filler, unless it would
-    /// leave out the message behind it.
+    /// What stands in front of a queue's first message, whose record has this place.
     pub(super) fn filler_in_front(&self, (log_offset, record_bytes): (u64, u32)) -> [u8; QueueEntry::BYTES] {
-        // Who delivers delayed messages leaves none out, but takes a filler for one that is due.
-        let is_hidden = log_offset < self.shared.sizes.log_file_bytes && &*self.topic != SCHEDULE_TOPIC;
-        if is_hidden { QueueEntry::filler_at(log_offset, record_bytes).encode() } else { QueueEntry::FILLER }
+        self.filler_alone(log_offset).unwrap_or_else(|| {
+            // Who delivers delayed messages leaves none out, but takes a filler for one that is due.
+            let is_hidden = self.shared.sizes.log_file_bytes > 0 && &*self.topic != SCHEDULE_TOPIC;
+            if is_hidden { QueueEntry::filler_at(log_offset, record_bytes).encode() } else { QueueEntry::FILLER }
+        })
     }
 
     /// What stands in a queue without messages, in a log that goes up to `log_offset`; `None` if that has one file.
     pub(super) fn filler_alone(&self, log_offset: u64) -> Option<[u8; QueueEntry::BYTES]> {
-        let bytes = self.shared.sizes.log_file_bytes;
-        let border = log_offset.saturating_sub(1).checked_div(bytes)? * bytes;
-        (border > 0).then(|| QueueEntry::filler_across(border).encode())
+        let border = self.shared.sizes.log_file_bytes;
+        (0 < border && border < log_offset).then(|| QueueEntry::filler_across(border).encode())
     }
 
     /// Where an entry is: its file and the position in it.
