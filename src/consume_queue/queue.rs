@@ -318,7 +318,11 @@ impl ConsumeQueue {
         let is_first = |first: &QueueItem| !is_below(first) && first.queue_offset.get() <= extent.min;
         if !self.first_real(entries.clone())?.is_some_and(|(_, first)| is_first(&first)) {
             let index = self.partition(entries, |item| Ok(is_below(item)))?;
-            self.publish(Extent { min: self.offset_at(&extent, index)?, first_entry: index, ..extent });
+            let min = self.offset_at(&extent, index)?;
+            if min > extent.next {
+                return Err(self.files.corrupt(index, 1, "a batch is behind the queue's end"));
+            }
+            self.publish(Extent { min, first_entry: index, ..extent });
         }
         Ok(())
     }

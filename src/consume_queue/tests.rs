@@ -717,6 +717,21 @@ fn a_gap_that_the_queue_s_own_file_has_is_believed() {
     assert_eq!(everything(&again).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 5, 6]);
 }
 
+/// A batch queue's first entry was behind where a checkpoint said that the queue ends, and the queue began there. Found by fuzzing.
+#[test]
+fn a_batch_queue_does_not_begin_behind_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = batch_queue(dir.path());
+    let batch =
+        |base: u64| BatchEntry { log_offset: base * 100, record_bytes: 100, tags_code: 0, store_ms: 0, base, count: 1 };
+    (5..8).for_each(|base| written.append_batch(&batch(base)).unwrap());
+    let state = QueueState { min: at(1), next: at(3), ..checkpoint(&written) };
+    let again = batch_queue(dir.path());
+    assert!(again.restore(&state, true, LogOffset::ZERO).unwrap());
+    assert!(matches!(again.raise_min(LogOffset::ZERO), Err(Error::Corrupt(_))));
+    assert_eq!(again.range(), at(1)..at(3));
+}
+
 /// The file of the last entry was gone when messages behind it had been lost: dispatch ended with an error.
 #[test]
 fn a_gap_behind_an_entry_whose_file_is_gone_is_filled() {
