@@ -34,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Lines of code of `src` altogether.
 /// The aim is 8,000; this is where the code stands, so that it only gets smaller. `tests/README.md` says what costs.
-const MAX_LINES: usize = 10_300;
+const MAX_LINES: usize = 10_285;
 /// Lines of code that nine of ten files keep to.
 const MAX_FILE_LINES: usize = 350;
 /// Lines of code of a function, its first and last line included.

@@ -75,7 +75,7 @@ impl ConsumeQueue {
         if self.starts(&writer, from) {
             let first = QueueEntry::decode(&entries).ok().flatten();
             let place = first.map_or((0, 0), |first| (first.log_offset, first.record_bytes));
-            self.begin_at(&mut writer, from, place.0, &self.files.filler_in_front(place))?;
+            self.begin_at(&mut writer, from, place)?;
         }
         let mut extent = self.extent();
         let known = extent.next.checked_sub(from).ok_or_else(|| self.out_of_order(&extent, from))?;
@@ -166,9 +166,8 @@ impl ConsumeQueue {
             return Ok(false);
         }
         let starts = self.starts(&writer, to);
-        let filler = self.files.filler_alone(log_offset).filter(|_| starts && !self.files.is_batch);
-        if let Some(filler) = filler {
-            self.begin_at(&mut writer, to, log_offset, &filler)?;
+        if starts && !self.files.is_batch && self.files.filler_alone(log_offset).is_some() {
+            self.begin_at(&mut writer, to, (log_offset, 0))?;
             // Its name says the end, if nothing in it does.
             self.open_or_create(&mut writer, to)?;
             return Ok(true);
@@ -263,18 +262,13 @@ impl ConsumeQueue {
         }
     }
 
-    /// Begins an empty queue, or a rebuild, at queue offset `from`, where the log is at `log_offset`.
-    fn begin_at(
-        &self,
-        writer: &mut Writer,
-        from: u64,
-        log_offset: u64,
-        filler: &[u8; QueueEntry::BYTES],
-    ) -> Result<()> {
+    /// Begins an empty queue, or a rebuild, at queue offset `from`, with a record that has this place, or none where the log
+    /// is at its offset.
+    fn begin_at(&self, writer: &mut Writer, from: u64, place: (u64, u32)) -> Result<()> {
         let extent = self.extent();
         let (mut first_entry, mut end_entry) = (extent.first_entry, extent.end_entry);
         if !self.files.is_batch {
-            self.fill_front(writer, from, log_offset, filler)?;
+            self.fill_front(writer, from, place)?;
             (first_entry, end_entry) = (first_entry.min(from), from);
         } else if writer.rebuild.is_some() {
             // If all entries are behind it, files are missing in front, and the queue begins anew.
@@ -292,13 +286,7 @@ impl ConsumeQueue {
 
     /// Makes whatever is in front of the queue's first entry look like entries to RocketMQ, which would stop at an
     /// empty one; files before a missing one go.
-    fn fill_front(
-        &self,
-        writer: &mut Writer,
-        from: u64,
-        log_offset: u64,
-        filler: &[u8; QueueEntry::BYTES],
-    ) -> Result<()> {
+    fn fill_front(&self, writer: &mut Writer, from: u64, place: (u64, u32)) -> Result<()> {
         let present = self.files.numbers()?;
         let first = from / self.files.per_file();
         let lowest = (0..first).rev().take_while(|file| present.binary_search(file).is_ok()).last().unwrap_or(first);
@@ -308,12 +296,12 @@ impl ConsumeQueue {
         let file_bytes = self.files.shared.sizes.log_file_bytes;
         // Behind the first log file RocketMQ's own filler hides nothing.
         let does = |entry: &QueueEntry| {
-            let is_across = || entry.is_filler_across(file_bytes) && entry.end() <= log_offset;
-            log_offset > file_bytes && (entry.encode() == QueueEntry::FILLER || is_across())
+            let is_across = || entry.is_filler_across(file_bytes) && entry.end() <= place.0;
+            place.0 > file_bytes && (entry.encode() == QueueEntry::FILLER || is_across())
         };
         let keeps =
             |entry: &QueueEntry| does(entry) || lost.as_ref().map_or(!entry.is_filler(), |lost| lost.has(entry));
-        self.fill(writer, lowest * self.files.per_file()..from, filler, keeps)
+        self.fill(writer, lowest * self.files.per_file()..from, &self.files.filler_in_front(place), keeps)
     }
 
     /// Writes fillers in place of the entries of a range that are not to be kept.

@@ -22,18 +22,19 @@ use crate::watched_disk::{Answer, Call, Watch, WatchedDisk};
 const PER_FILE: u32 = 7;
 const TOPIC: &str = "orders";
 
-fn table_with(root: &Path, storage: Storage, per_file: u32) -> QueueTable {
-    let sizes = QueueSizes {
-        queue_file_entries: per_file,
-        batch_queue_file_entries: per_file,
-        max_open_files: 2,
-        log_file_bytes: 0,
-    };
+const SIZES: QueueSizes = QueueSizes {
+    queue_file_entries: PER_FILE,
+    batch_queue_file_entries: PER_FILE,
+    max_open_files: 2,
+    log_file_bytes: 0,
+};
+
+fn table_with(root: &Path, storage: Storage, sizes: QueueSizes) -> QueueTable {
     QueueTable::open(storage, root, &root.join("mqlog/new"), sizes).unwrap().0
 }
 
 fn table(root: &Path) -> QueueTable {
-    table_with(root, Storage::real(), PER_FILE)
+    table_with(root, Storage::real(), SIZES)
 }
 
 fn queue(root: &Path) -> Arc<ConsumeQueue> {
@@ -48,6 +49,10 @@ fn batch_queue(root: &Path) -> Arc<ConsumeQueue> {
 
 fn entry(log_offset: u64) -> QueueEntry {
     QueueEntry { log_offset, record_bytes: 100, tags_code: log_offset as i64 % 3 }
+}
+
+fn batch(base: u64) -> BatchEntry {
+    BatchEntry { log_offset: base * 100, record_bytes: 100, tags_code: 0, store_ms: 0, base, count: 1 }
 }
 
 fn run(offsets: Range<u64>) -> Vec<QueueEntry> {
@@ -365,7 +370,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mortal = Mortal::new();
-        let dying = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
+        let dying = table_with(dir.path(), mortal_storage(&mortal), SIZES);
         let dying = dying.get_or_create(TOPIC, 0).unwrap();
         let mut model = Model::default();
         let entries = model.append(from, first);
@@ -543,7 +548,7 @@ fn a_crash_while_files_are_removed_leaves_no_gap() {
         for deletes in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let mortal = Mortal::new();
-            let queue = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
+            let queue = table_with(dir.path(), mortal_storage(&mortal), SIZES);
             let queue = queue.get_or_create(TOPIC, 0).unwrap();
             queue.append(at(0), &run(0..28)).unwrap();
             mortal.left.store(alive, Ordering::SeqCst);
@@ -561,7 +566,7 @@ fn a_crash_while_files_are_removed_leaves_no_gap() {
 fn a_sync_covers_every_file_and_every_new_name() {
     let dir = tempfile::tempdir().unwrap();
     let mortal = Mortal::new();
-    let queue = table_with(dir.path(), mortal_storage(&mortal), PER_FILE);
+    let queue = table_with(dir.path(), mortal_storage(&mortal), SIZES);
     let queue = queue.get_or_create(TOPIC, 0).unwrap();
     queue.append(at(3), &run(0..14)).unwrap();
     mortal.refuses_syncs.store(true, Ordering::SeqCst);
@@ -662,14 +667,6 @@ fn of_a_queue_without_records_only_what_was_deleted_keeps_its_place() {
     for is_batch in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let open = || if is_batch { batch_queue(dir.path()) } else { queue(dir.path()) };
-        let batch = |base: u64| BatchEntry {
-            log_offset: base * 100,
-            record_bytes: 100,
-            tags_code: 0,
-            store_ms: 0,
-            base,
-            count: 1,
-        };
         let written = open();
         if is_batch {
             (0..7).for_each(|base| written.append_batch(&batch(base)).unwrap());
@@ -722,8 +719,6 @@ fn a_gap_that_the_queue_s_own_file_has_is_believed() {
 fn a_batch_queue_does_not_begin_behind_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let written = batch_queue(dir.path());
-    let batch =
-        |base: u64| BatchEntry { log_offset: base * 100, record_bytes: 100, tags_code: 0, store_ms: 0, base, count: 1 };
     (5..8).for_each(|base| written.append_batch(&batch(base)).unwrap());
     let state = QueueState { min: at(1), next: at(3), ..checkpoint(&written) };
     let again = batch_queue(dir.path());
@@ -762,15 +757,9 @@ fn an_entry_that_no_file_can_hold_is_refused() {
 #[test]
 fn fillers_of_lost_messages_hide_no_other_from_rocketmq() {
     let dir = tempfile::tempdir().unwrap();
-    let sizes = QueueSizes {
-        queue_file_entries: PER_FILE,
-        batch_queue_file_entries: PER_FILE,
-        max_open_files: 2,
-        log_file_bytes: 1000,
-    };
     let table = |name: &str| {
-        let root = dir.path().join(name);
-        QueueTable::open(Storage::real(), &root, &root.join("mqlog/new"), sizes).unwrap().0
+        let sizes = QueueSizes { log_file_bytes: 1000, ..SIZES };
+        table_with(&dir.path().join(name), Storage::real(), sizes)
     };
     let raw = |name: &str, file: u64| {
         let bytes = fs::read(self::file(&dir.path().join(name), file)).unwrap();
@@ -954,8 +943,7 @@ fn odd_names_are_strays_and_odd_lengths_are_damage() {
     fs::write(dir.path().join("consumequeue/CURRENT"), "").unwrap();
     fs::write(folder.join("notes"), "").unwrap();
     fs::write(folder.join("00000000000000000000"), "").unwrap();
-    let sizes = QueueSizes { queue_file_entries: 7, batch_queue_file_entries: 7, max_open_files: 2, log_file_bytes: 0 };
-    let (table, mut strays) = QueueTable::open(Storage::real(), dir.path(), &dir.path().join("new"), sizes).unwrap();
+    let (table, mut strays) = QueueTable::open(Storage::real(), dir.path(), &dir.path().join("new"), SIZES).unwrap();
     strays.sort();
     let expected = ["consumequeue/CURRENT", "consumequeue/a/03", "consumequeue/a/3/notes"];
     assert_eq!(strays, expected.map(|name| dir.path().join(name)));

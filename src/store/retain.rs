@@ -58,10 +58,7 @@ impl MessageStore {
         if covered.as_ref().is_err_and(|error| !error.is_disk_full()) {
             return covered.map(|()| 0);
         }
-        shared.is_going.store(true, Ordering::Release);
-        let deleted = shared.delete_from_log(offset.min(shared.checkpointer.covered()));
-        shared.is_going.store(false, Ordering::Release);
-        let deleted = deleted?;
+        let deleted = shared.delete_from_log(offset.min(shared.checkpointer.covered()))?;
         if deleted == 0 {
             return covered.map(|()| 0);
         }
@@ -123,13 +120,14 @@ impl Drop for MessageStore {
 impl Shared {
     /// Deletes log files, and has the queues begin behind them.
     fn delete_from_log(&self, offset: LogOffset) -> Result<u64> {
+        self.is_going.store(true, Ordering::Release);
         let deleted = self.log.delete_before(offset);
-        if !matches!(deleted, Ok(0)) {
-            // Also where a file could not be removed: the log begins behind it all the same.
-            let start = self.log.range().start;
-            self.queues.all().iter().try_for_each(|queue| queue.raise_min(start))?;
-        }
-        deleted
+        // Also where a file could not be removed: the log begins behind it all the same.
+        let start = self.log.range().start;
+        let queues = if matches!(deleted, Ok(0)) { Vec::new() } else { self.queues.all() };
+        let raised = queues.iter().try_for_each(|queue| queue.raise_min(start));
+        self.is_going.store(false, Ordering::Release);
+        raised.and(deleted)
     }
 
     fn close(&self) -> Result<()> {

@@ -195,35 +195,36 @@ pub(crate) fn check_content(store: &MessageStore) -> Content {
     content
 }
 
+/// What a plain queue's files hold, up to the first entry that is none.
+fn raw_entries(root: &Path, topic: &str) -> Vec<QueueEntry> {
+    let files = files_below(&root.join(format!("consumequeue/{topic}/0")));
+    let bytes: Vec<u8> = files.iter().flat_map(|file| fs::read(file).unwrap()).collect();
+    bytes.chunks_exact(QueueEntry::BYTES).map_while(|entry| QueueEntry::decode(entry).ok().flatten()).collect()
+}
+
+fn end_of(entry: &QueueEntry) -> u64 {
+    entry.log_offset + u64::from(entry.record_bytes)
+}
+
 /// Up to where RocketMQ takes the log for dispatched when it has read a queue: each message of the queue below is ignored, and by
 /// 4.9 each of the store. It believes the last entry before the first one that is none.
-pub(crate) fn dispatched_by_rocketmq(root: &Path, topic: &str, queue_id: i32) -> u64 {
-    let mut end = 0;
-    let files = files_below(&root.join(format!("consumequeue/{topic}/{queue_id}")));
-    for bytes in files.iter().map(|file| fs::read(file).unwrap()) {
-        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
-            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return end };
-            end = entry.log_offset + u64::from(entry.record_bytes);
-        }
-    }
-    end
+pub(crate) fn dispatched_by_rocketmq(root: &Path, topic: &str) -> u64 {
+    raw_entries(root, topic).last().map_or(0, end_of)
 }
 
 /// The log offsets that RocketMQ gives a consumer that asks for all messages of a queue in a log of 16 KiB files that begins at 0:
 /// behind an entry that it cannot read, it leaves out what lies before the end of the file in which that one begins.
 pub(crate) fn read_by_rocketmq(root: &Path, topic: &str, log_end: u64) -> Vec<u64> {
     let (mut given, mut skip_to) = (Vec::new(), 0);
-    for bytes in files_below(&root.join(format!("consumequeue/{topic}/0"))).iter().map(|file| fs::read(file).unwrap()) {
-        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
-            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return given };
-            let (end, file_end) =
-                (entry.log_offset + u64::from(entry.record_bytes), entry.log_offset / 16384 * 16384 + 16384);
-            if entry.log_offset < skip_to {
-            } else if end <= file_end.min(log_end) {
-                given.push(entry.log_offset);
-            } else {
-                skip_to = file_end;
-            }
+    for entry in raw_entries(root, topic) {
+        let file_end = entry.log_offset / 16_384 * 16_384 + 16_384;
+        if entry.log_offset < skip_to {
+            continue;
+        }
+        if end_of(&entry) <= file_end.min(log_end) {
+            given.push(entry.log_offset);
+        } else {
+            skip_to = file_end;
         }
     }
     given
@@ -231,14 +232,8 @@ pub(crate) fn read_by_rocketmq(root: &Path, topic: &str, log_end: u64) -> Vec<u6
 
 /// Nothing in a queue makes RocketMQ take a message in front of it for deleted: entries have their records' order.
 pub(crate) fn check_order_for_rocketmq(root: &Path, topic: &str) {
-    let mut last = 0;
-    for bytes in files_below(&root.join(format!("consumequeue/{topic}/0"))).iter().map(|file| fs::read(file).unwrap()) {
-        for entry in bytes.chunks_exact(QueueEntry::BYTES) {
-            let Ok(Some(entry)) = QueueEntry::decode(entry) else { return };
-            assert!(entry.log_offset >= last, "{} behind {last}", entry.log_offset);
-            last = entry.log_offset;
-        }
-    }
+    let entries = raw_entries(root, topic);
+    assert!(entries.is_sorted_by_key(|entry| entry.log_offset), "{entries:?}");
 }
 
 /// A folder in memory where there is one: what a kill leaves does not depend on the disk.

@@ -108,7 +108,7 @@ fn a_queue_without_records_keeps_its_end_whatever_happens_to_its_file() {
                 assert_eq!(range(&store, "old"), count..count, "{harm}");
                 let end = store.log_range().end.get();
                 store.close().unwrap();
-                assert!(dispatched_by_rocketmq(dir.path(), "old", 0) <= end, "{count} {harm}");
+                assert!(dispatched_by_rocketmq(dir.path(), "old") <= end, "{count} {harm}");
             }
             // Its file says it too.
             fs::remove_dir_all(dir.path().join("mqlog")).unwrap();
@@ -161,7 +161,7 @@ fn what_keeps_the_end_of_a_queue_hides_nothing_from_rocketmq() {
             assert_eq!(store.recovery_report().queues_compared > 0, recovery == RecoveryMode::Salvage);
             assert_eq!(range(&store, "t"), if whole > 0 { 0 } else { 3 }..whole + 3, "{recovery:?}");
             store.close().unwrap();
-            assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+            assert!(dispatched_by_rocketmq(dir.path(), "t") <= end);
         }
         let store = open(RecoveryMode::Refuse);
         put(&store, "t", 1, b"next");
@@ -682,7 +682,7 @@ fn a_comparison_hides_neither_a_damaged_message_nor_those_behind_it() {
             for whole in whole {
                 assert!(given.contains(&whole.get()), "{lost:?} {is_file_lost}: {whole} of {given:?}");
             }
-            assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+            assert!(dispatched_by_rocketmq(dir.path(), "t") <= end);
             check_order_for_rocketmq(dir.path(), "t");
         }
     }
@@ -791,7 +791,7 @@ fn a_queue_of_damaged_messages_alone_is_compared_once() {
         assert_eq!((range(&store, "t"), store.recovery_report().queues_compared), (20..20, compared));
         let end = store.log_range().end.get();
         store.close().unwrap();
-        assert!(dispatched_by_rocketmq(dir.path(), "t", 0) <= end);
+        assert!(dispatched_by_rocketmq(dir.path(), "t") <= end);
     }
     assert_eq!(open().put(Message::new("t")).unwrap().queue_offset.get(), 20);
 }
